@@ -1,0 +1,52 @@
+"""Prompt engineering, retrieval and fine-tuning of local language models in notebook cells.
+
+``%load_ext llm_magics`` adds the magics; ``Session`` is the same thing without IPython. Importing
+this package loads no torch, transformers, pandas or ipywidgets: each comes with the first cell
+that needs it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+__all__ = ["Answer", "Example", "LLMMagicsError", "Message", "Session", "__version__"]
+
+_HOMES = {
+    "Answer": "results",
+    "Example": "messages",
+    "LLMMagicsError": "errors",
+    "Message": "messages",
+    "Session": "session",
+}
+
+if TYPE_CHECKING:
+    from IPython.core.interactiveshell import InteractiveShell
+
+    from .errors import LLMMagicsError
+    from .messages import Example, Message
+    from .results import Answer
+    from .session import Session
+
+
+def __getattr__(name: str) -> Any:
+    """Public names, imported when they are first used."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'llm_magics' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f".{_HOMES[name]}", __name__), name)
+
+
+def load_ipython_extension(shell: InteractiveShell) -> None:
+    """What ``%load_ext llm_magics`` calls."""
+    from .magics import extension
+
+    extension.load(shell)
+
+
+def unload_ipython_extension(shell: InteractiveShell) -> None:
+    """What ``%unload_ext llm_magics`` calls."""
+    from .magics import extension
+
+    extension.unload(shell)

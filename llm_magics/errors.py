@@ -1,0 +1,146 @@
+"""Everything a person can do wrong, as exceptions that print one line.
+
+    LLMMagicsError
+    ├── InputError             an option, a cell or a file that cannot be used as typed
+    ├── SettingsError          a setting that does not exist or has a value it cannot have
+    ├── MissingPackageError    an optional package is not installed
+    ├── BusyError              the model is answering another cell
+    ├── AnswerFormatError      the answer is not what ``--format`` asked for
+    └── ModelError
+        ├── ModelNotFoundError     no model of that name
+        ├── ModelFileError         the files are there and cannot be read
+        ├── GatedModelError        a licence has to be accepted on the Hub first
+        ├── ModelTooLargeError     refused before loading: it would not fit
+        ├── ContextLengthError     the prompt is longer than the model can read
+        └── OutOfMemoryError       memory ran out in the middle of an answer
+    Interrupted (a KeyboardInterrupt)   a person stopped the cell; the partial answer is kept
+
+The one line comes from ``_render_traceback_``, the hook that IPython's ``showtraceback`` looks for
+on the exception. Every class raises, so that Run All, nbclient and papermill stop at the cell.
+Exceptions that are not ours are bugs and keep their traceback.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .results import Answer
+
+
+class LLMMagicsError(Exception):
+    """What went wrong, and what to type next.
+
+    Args:
+        message: what was wrong, in one line, without a full stop at the end.
+        hint: what to type next. May be empty where the message says it.
+    """
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message, hint)
+        self.message = " ".join(message.split())
+        self.hint = " ".join(hint.split())
+
+    def __str__(self) -> str:
+        return f"{self.message}. {self.hint}" if self.hint else self.message
+
+    def _render_traceback_(self) -> list[str]:
+        return [f"{type(self).__name__}: {self}"]
+
+
+class InputError(LLMMagicsError):
+    """An option, a cell or a file that cannot be used as typed."""
+
+
+class SettingsError(LLMMagicsError):
+    """A setting that does not exist, or a value it cannot have."""
+
+
+class MissingPackageError(LLMMagicsError):
+    """An optional package is not installed.
+
+    Args:
+        package: the import name that was not found.
+        extra: the extra of llm_magics that brings it.
+    """
+
+    def __init__(self, package: str, extra: str) -> None:
+        super().__init__(f"{package} is not installed", f'Type %pip install "llm_magics[{extra}]"')
+
+
+class BusyError(LLMMagicsError):
+    """The model is answering another cell."""
+
+
+class AnswerFormatError(LLMMagicsError):
+    """The answer is not what ``--format`` asked for.
+
+    Attributes:
+        answer: the answer as the model gave it, so that nothing is lost.
+    """
+
+    def __init__(self, message: str, hint: str = "", *, answer: Answer | None = None) -> None:
+        super().__init__(message, hint)
+        self.answer = answer
+
+
+class ModelError(LLMMagicsError):
+    """A model that cannot be opened or cannot go on."""
+
+
+class ModelNotFoundError(ModelError):
+    """No model of that name."""
+
+
+class ModelFileError(ModelError):
+    """The files are there and cannot be read."""
+
+
+class GatedModelError(ModelError):
+    """A licence has to be accepted on the Hugging Face Hub first."""
+
+
+class ModelTooLargeError(ModelError):
+    """Refused before loading: the model would not fit in the free memory or on the disk."""
+
+
+class ContextLengthError(ModelError):
+    """The prompt is longer than the model can read."""
+
+
+class OutOfMemoryError(ModelError):
+    """Memory ran out in the middle of an answer."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """A person stopped the cell.
+
+    A ``KeyboardInterrupt``, so that nothing on the way swallows it as an ordinary error.
+
+    Attributes:
+        answer: the partial answer, or None where there is none.
+    """
+
+    def __init__(self, message: str, *, answer: Answer | None = None) -> None:
+        super().__init__(message)
+        self.answer = answer
+
+    def _render_traceback_(self) -> list[str]:
+        return [f"KeyboardInterrupt: {self.args[0]}"]
+
+
+def did_you_mean(word: str, known: Iterable[str], *, count: int = 1) -> str:
+    """The nearest known names as a phrase to end an error with.
+
+    Args:
+        word: what was typed.
+        known: the names there are.
+        count: how many names to offer at most.
+
+    Returns:
+        For example ``"Did you mean --temperature?"``; empty where nothing is near.
+    """
+    near = difflib.get_close_matches(word, list(known), n=count, cutoff=0.5)
+    return f"Did you mean {' or '.join(near)}?" if near else ""

@@ -1,0 +1,99 @@
+"""The values that go in: messages, examples, options, and the exact prompt made of them.
+
+All are frozen and hold no reference to a model, so that a prompt can be built, shown and compared
+without one.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from .errors import InputError
+
+Role = Literal["system", "user", "assistant"]
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of a conversation."""
+
+    role: Role
+    content: str
+
+    def as_dict(self) -> dict[str, str]:
+        """The form that chat templates and servers take: ``{"role": ..., "content": ...}``."""
+        return {"role": self.role, "content": self.content}
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A worked example: what is put in and what should come out."""
+
+    input: str
+    output: str
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """What goes to the model.
+
+    Attributes:
+        messages: the turns, in order.
+        text: the exact text after the chat template.
+        token_count: its length in the model's tokens.
+    """
+
+    messages: tuple[Message, ...]
+    text: str
+    token_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationOptions:
+    """How the next tokens are chosen.
+
+    Attributes:
+        temperature: 0 takes the most probable token each time (greedy); above 0 samples.
+        top_p: nucleus sampling, Holtzman et al. 2020 (arXiv:1904.09751): the share of probability
+            that is sampled from, above 0 and up to 1.
+        max_new_tokens: the longest answer, in tokens.
+        repetition_penalty: Keskar et al. 2019 (arXiv:1909.05858); 1 leaves the logits alone.
+        seed: the random seed for sampling; None draws one, and the answer says which.
+        stop: texts at which the answer ends; they are not part of it.
+
+    Raises:
+        InputError: a value out of range, in one line that names the option.
+    """
+
+    temperature: float = 0.1
+    top_p: float = 1.0
+    max_new_tokens: int = 500
+    repetition_penalty: float = 1.1
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        checks = [
+            ("--temperature", self.temperature, 0 <= self.temperature <= 100, "a number from 0 to 100, such as 0.7"),
+            ("--top-p", self.top_p, 0 < self.top_p <= 1, "a number above 0 and up to 1, such as 0.9"),
+            ("--max-new-tokens", self.max_new_tokens, self.max_new_tokens >= 1, "a whole number from 1, such as 500"),
+            (
+                "--repetition-penalty",
+                self.repetition_penalty,
+                0 < self.repetition_penalty < math.inf,
+                "a number above 0, such as 1.1",
+            ),
+            ("--seed", self.seed or 0, 0 <= (self.seed or 0) < 2**63, "a whole number from 0"),
+        ]
+        for name, value, good, wanted in checks:
+            if not good:  # NaN fails every comparison, so it lands here too
+                raise InputError(f"{name} is {value}", f"It takes {wanted}")
+        if any(not text for text in self.stop):
+            raise InputError("--stop is empty", 'It takes a text, such as --stop "END"')
+
+    @property
+    def greedy(self) -> bool:
+        """Whether the most probable token is taken each time."""
+        return self.temperature == 0

@@ -1,0 +1,208 @@
+"""The values that come out: chunks while the model answers, and the answer when it has.
+
+An ``AnswerStream`` is the one object that passes from the session to the display: iterate it for
+chunks, then read ``answer``. It knows neither who makes the chunks nor who shows them.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from .errors import LLMMagicsError
+from .messages import GenerationOptions, Message, Prompt
+
+StopReason = Literal["end", "length", "stop", "stopped"]
+"""``end``: the model ended. ``length``: the limit was reached. ``stop``: a stop text came.
+``stopped``: a person stopped it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What an answer cost.
+
+    Attributes:
+        prompt_tokens: tokens read.
+        new_tokens: tokens written.
+        seconds_to_first_token: from the call to the first token, in seconds.
+        seconds: from the call to the last token, in seconds.
+    """
+
+    prompt_tokens: int = 0
+    new_tokens: int = 0
+    seconds_to_first_token: float = 0.0
+    seconds: float = 0.0
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Decoding speed: tokens after the first, by the seconds after the first; 0 below two tokens."""
+        decode = self.seconds - self.seconds_to_first_token
+        return (self.new_tokens - 1) / decode if self.new_tokens > 1 and decode > 0 else 0.0
+
+    def __add__(self, other: Usage) -> Usage:
+        """Two answers one after the other, as ``--votes`` makes them."""
+        return Usage(
+            self.prompt_tokens + other.prompt_tokens,
+            self.new_tokens + other.new_tokens,
+            self.seconds_to_first_token or other.seconds_to_first_token,
+            self.seconds + other.seconds,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A piece of a running answer.
+
+    Attributes:
+        text: the new text, possibly empty.
+        usage: what the answer has cost so far.
+        stop_reason: None until the last chunk.
+        part: whether the text belongs to the answer or to the reasoning before it.
+        status: a short line on what is going on, such as ``chain 2 of 5``.
+    """
+
+    text: str
+    usage: Usage
+    stop_reason: StopReason | None = None
+    part: Literal["answer", "reasoning"] = "answer"
+    status: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Vote:
+    """One final answer among several chains, and how many chains gave it."""
+
+    answer: str
+    count: int
+
+
+class Answer(str):
+    """What the model said: a ``str`` that knows where it came from. It cannot be changed.
+
+    Attributes:
+        text: the answer as a plain ``str``. For ``%%cot`` the final answer alone.
+        reasoning: what the model wrote before its final answer; empty for the other methods.
+        method: ``llm``, ``fewshot`` or ``cot``.
+        model: name of the loaded model.
+        messages: the turns that were sent, as ``Message`` values.
+        prompt: the exact text that was sent, chat template applied.
+        options: the generation options in force, with the seed that was used.
+        usage: tokens and seconds.
+        stop_reason: ``end``, ``length``, ``stop`` (a stop text) or ``stopped`` (a person).
+        parsed: False where ``%%cot`` found no final answer; ``text`` is then empty, never a guess.
+        votes: for ``%%cot --votes``: final answers, the most frequent first.
+        probabilities: for ``--choices``: the probability of each choice; they sum to 1.
+        data: for ``--format json``: the parsed value.
+        format: how the answer is shown: ``markdown``, ``text``, ``json`` or ``code``.
+    """
+
+    text: str
+    reasoning: str
+    method: str
+    model: str
+    messages: tuple[Message, ...]
+    prompt: str
+    options: GenerationOptions
+    usage: Usage
+    stop_reason: StopReason
+    parsed: bool
+    votes: tuple[Vote, ...]
+    probabilities: dict[str, float]
+    data: Any
+    format: str
+
+    def __new__(
+        cls,
+        text: str,
+        *,
+        reasoning: str = "",
+        method: str = "llm",
+        model: str = "",
+        prompt: Prompt | None = None,
+        options: GenerationOptions | None = None,
+        usage: Usage | None = None,
+        stop_reason: StopReason = "end",
+        parsed: bool = True,
+        votes: tuple[Vote, ...] = (),
+        probabilities: dict[str, float] | None = None,
+        data: Any = None,
+        format: str = "markdown",
+    ) -> Answer:
+        answer = super().__new__(cls, text)
+        answer.__dict__.update(
+            text=str(text),
+            reasoning=reasoning,
+            method=method,
+            model=model,
+            messages=prompt.messages if prompt else (),
+            prompt=prompt.text if prompt else "",
+            options=options or GenerationOptions(),
+            usage=usage or Usage(),
+            stop_reason=stop_reason,
+            parsed=parsed,
+            votes=votes,
+            probabilities=dict(probabilities or {}),
+            data=data,
+            format=format,
+        )
+        return answer
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"an Answer cannot be changed (tried to set {name})")
+
+
+class AnswerStream:
+    """One running answer. Iterate it once, from any one thread, then read ``answer``.
+
+    Args:
+        method: ``llm``, ``fewshot`` or ``cot``; the card's title.
+        model: name of the loaded model.
+        format: ``markdown``, ``text``, ``json`` or ``code``.
+        prompt: what is sent.
+        chunks: called once with a stop event; yields the chunks. When the event is set it ends
+            with ``stop_reason="stopped"`` at the next token.
+        finish: called once with all chunks; returns the answer. Runs after a stop as well.
+    """
+
+    def __init__(
+        self,
+        *,
+        method: str,
+        model: str,
+        format: str,
+        prompt: Prompt,
+        chunks: Callable[[threading.Event], Iterator[Chunk]],
+        finish: Callable[[list[Chunk]], Answer],
+    ) -> None:
+        self.method = method
+        self.model = model
+        self.format = format
+        self.prompt = prompt
+        self._chunks = chunks
+        self._finish = finish
+        self._stop = threading.Event()
+        self._answer: Answer | None = None
+
+    def __iter__(self) -> Iterator[Chunk]:
+        seen: list[Chunk] = []
+        for chunk in self._chunks(self._stop):
+            seen.append(chunk)
+            yield chunk
+        self._answer = self._finish(seen)
+
+    def stop(self) -> None:
+        """Ask for the end at the next token. Safe from any thread, and more than once."""
+        self._stop.set()
+
+    @property
+    def answer(self) -> Answer:
+        """The answer, once the iteration has ended.
+
+        Raises:
+            LLMMagicsError: the stream has not been iterated to its end.
+        """
+        if self._answer is None:
+            raise LLMMagicsError("the answer is not complete", "Iterate the stream to its end first")
+        return self._answer
