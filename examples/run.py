@@ -1,0 +1,184 @@
+"""Run a notebook and print it as it goes: ``python examples/run.py examples/tutorial.ipynb``.
+
+Each cell is one line that appears when the cell starts and gets its seconds when it ends; what the
+cell answered follows, indented. The executed notebook and a page made of it are written to
+``build/``. A cell that fails ends the run with its one-line error and exit code 1.
+"""
+
+import argparse
+import re
+import sys
+import textwrap
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import nbformat
+from ipykernel.kernelspec import get_kernel_dict
+from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
+from jupyter_client.manager import AsyncKernelManager
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError, DeadKernelError
+from nbconvert import HTMLExporter
+from nbformat import NotebookNode
+
+WIDTH = 100
+MOST_LINES = 12
+
+
+class ThisPython(KernelSpecManager):
+    """Every kernel is this Python's own, whatever kernels are installed on the machine."""
+
+    def get_kernel_spec(self, kernel_name: str) -> KernelSpec:
+        return KernelSpec(**get_kernel_dict())
+
+
+class ThisPythonManager(AsyncKernelManager):
+    """Starts the kernel of the environment that runs this file."""
+
+    def _kernel_spec_manager_default(self) -> KernelSpecManager:
+        return ThisPython()
+
+
+class Progress:
+    """Prints a notebook while it runs.
+
+    Args:
+        notebook: the notebook; its code cells that hold something are counted.
+    """
+
+    def __init__(self, notebook: NotebookNode) -> None:
+        runs = [index for index, cell in enumerate(notebook.cells) if is_code(cell)]
+        self.place = {index: number for number, index in enumerate(runs, start=1)}
+        self.started = 0.0
+
+    def start(self, cell: NotebookNode, cell_index: int) -> None:
+        """A heading of the text, or the line of a cell without its seconds yet."""
+        if cell_index in self.place:
+            self.started = time.perf_counter()
+            counter = f"[{self.place[cell_index]:>{len(str(len(self.place)))}}/{len(self.place)}]"
+            print(f"{counter} {title(cell.source):<{WIDTH - 20}}", end="", flush=True)
+        elif cell.cell_type == "markdown" and cell.source.startswith("#"):
+            print(f"\n{first_line(cell.source).lstrip('# ')}\n", flush=True)
+
+    def executed(self, cell: NotebookNode, cell_index: int, execute_reply: dict[str, Any]) -> None:
+        """The seconds of the cell, and what it showed."""
+        print(f" {time.perf_counter() - self.started:6.1f} s", flush=True)
+        for line in shown(cell):
+            print(f"    {line}", flush=True)
+
+
+def is_code(cell: NotebookNode) -> bool:
+    """Whether the cell is one that runs."""
+    return cell.cell_type == "code" and bool(cell.source.strip())
+
+
+def first_line(source: str) -> str:
+    """The first line that holds something."""
+    return next((line.strip() for line in source.splitlines() if line.strip()), "")
+
+
+def title(source: str) -> str:
+    """A cell in one line: its first, and for a cell magic what it is given as well."""
+    line = source if source.lstrip().startswith("%%") else first_line(source)
+    return textwrap.shorten(line, WIDTH - 20, placeholder=" …")
+
+
+def shown(cell: NotebookNode) -> Iterator[str]:
+    """What a cell's outputs say in plain text, wrapped, and cut where it gets long."""
+    lines = [
+        wrapped
+        for output in cell.outputs
+        for line in plain(output).strip().splitlines()
+        for wrapped in textwrap.wrap(line, WIDTH - 4) or [""]
+    ]
+    yield from lines[:MOST_LINES]
+    if len(lines) > MOST_LINES:
+        yield f"… {len(lines) - MOST_LINES} more lines are in the notebook"
+
+
+def plain(output: NotebookNode) -> str:
+    """One output as plain text. Errors are left to the end of the run; widgets have no text to show."""
+    if output.output_type == "stream":
+        return str(output.text)
+    data = output.get("data", {})
+    if "application/vnd.jupyter.widget-view+json" in data and "text/html" not in data:
+        return ""
+    return str(data.get("text/plain", ""))
+
+
+def execute(path: Path, out_dir: Path) -> Path:
+    """Run a notebook in a fresh kernel of this Python, and print it as it goes.
+
+    Args:
+        path: the notebook. Its cells run in its own folder.
+        out_dir: where the executed notebook goes, under the same name. It is written after a
+            failing cell as well, with the outputs up to there.
+
+    Returns:
+        The executed notebook's path.
+
+    Raises:
+        CellExecutionError: a cell failed.
+        DeadKernelError: the kernel ended, as it does where memory runs out.
+    """
+    notebook = nbformat.read(path, as_version=4)
+    progress = Progress(notebook)
+    client = NotebookClient(
+        notebook,
+        kernel_manager_class=ThisPythonManager,
+        kernel_name="python3",
+        resources={"metadata": {"path": str(path.resolve().parent)}},
+        startup_timeout=120,
+        extra_arguments=["--IPKernelApp.log_level=40"],
+        store_widget_state=False,
+        on_cell_start=progress.start,
+        on_cell_executed=progress.executed,
+    )
+    executed = out_dir / path.name
+    out_dir.mkdir(parents=True, exist_ok=True)
+    try:
+        client.execute()
+    finally:
+        nbformat.write(notebook, executed)
+    return executed
+
+
+def to_html(notebook: Path) -> Path:
+    """Write the notebook as a page beside it, and return that page's path."""
+    page, _ = HTMLExporter().from_filename(str(notebook))
+    target = notebook.with_suffix(".html")
+    target.write_text(page, encoding="utf-8")
+    return target
+
+
+def one_line(error: CellExecutionError | DeadKernelError) -> str:
+    """What went wrong, in one line without colours."""
+    if isinstance(error, DeadKernelError):
+        return "the kernel ended before the cell did; where memory ran out, that is how it looks"
+    text = re.sub(r"\x1b\[[0-9;]*m", "", f"{error.ename}: {error.evalue}")
+    return first_line(text)
+
+
+def main() -> int:
+    """Run the notebook that the command line names; 1 where a cell failed."""
+    parser = argparse.ArgumentParser(description="Run a notebook and print it as it goes.")
+    parser.add_argument("notebook", type=Path)
+    parser.add_argument("--out", type=Path, default=Path("build"), help="folder for the results (default: build)")
+    arguments = parser.parse_args()
+    if not arguments.notebook.is_file():
+        print(f"there is no notebook {arguments.notebook}", file=sys.stderr)
+        return 1
+    try:
+        executed = execute(arguments.notebook, arguments.out)
+    except (CellExecutionError, DeadKernelError) as error:
+        print(f"\n{one_line(error)}", file=sys.stderr)
+        print(f"The cells up to here are in {arguments.out / arguments.notebook.name}", file=sys.stderr)
+        return 1
+    print(f"\nNotebook: {executed}\nPage:     {to_html(executed)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
