@@ -1,0 +1,47 @@
+"""Loading the extension costs a notebook nothing: no heavy library comes before the first cell that needs it."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+REPORT = "import json, sys; print('\\nLOADED', json.dumps(sorted({name.partition('.')[0] for name in sys.modules})))"
+
+HEAVY = {
+    "accelerate", "bitsandbytes", "datasets", "faiss", "gguf", "huggingface_hub", "ipywidgets", "llama_cpp", "numpy",
+    "pandas", "peft", "pyarrow", "pydantic", "requests", "safetensors", "scipy", "sentence_transformers", "sklearn",
+    "tokenizers", "torch", "transformers", "trl", "xllamacpp",
+}  # fmt: skip
+
+
+def loaded(*command: str, folder: Path) -> set[str]:
+    """Run Python, and return the top-level modules that its last statement, ``REPORT``, found loaded."""
+    done = subprocess.run(
+        [sys.executable, *command], cwd=folder, capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL
+    )
+    reports = [line for line in done.stdout.splitlines() if line.startswith("LOADED ")]
+    assert reports, f"it did not come to its end:\n{done.stdout}\n{done.stderr}"
+    return set(json.loads(reports[-1].removeprefix("LOADED ")))
+
+
+def heavy(names: set[str]) -> set[str]:
+    return {name for name in names if name in HEAVY or name.startswith("langchain")}
+
+
+def test_importing_the_package_loads_no_heavy_library(tmp_path: Path) -> None:
+    names = loaded("-c", f"import llm_magics\n{REPORT}", folder=tmp_path)
+    assert "llm_magics" in names
+    assert heavy(names) == set()
+
+
+def test_loading_the_extension_in_a_shell_loads_no_heavy_library(tmp_path: Path) -> None:
+    shell = ("-m", "IPython", "--no-banner", "--colors=nocolor", f"--ipython-dir={tmp_path}", "-c")
+    check = "assert get_ipython().find_cell_magic('llm'), 'the magics are not there'"
+    before = loaded(*shell, REPORT, folder=tmp_path)
+    after = loaded(*shell, f"%load_ext llm_magics\n{check}\n{REPORT}", folder=tmp_path)
+    assert "llm_magics" in after
+    assert heavy(after - before) == set()
+
+
+def test_a_heavy_library_would_be_seen(tmp_path: Path) -> None:
+    assert heavy(loaded("-c", f"import requests, pandas\n{REPORT}", folder=tmp_path)) >= {"requests", "pandas", "numpy"}
