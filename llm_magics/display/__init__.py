@@ -1,0 +1,13 @@
+"""What a person sees: answers, prompts and tables, as cards in a notebook and as text in a terminal.
+
+Importing this package loads no ipywidgets; they are loaded with the first answer shown in a notebook.
+"""
+
+from __future__ import annotations
+
+from .answer import show_answer
+from .formatters import register, unregister
+from .prompt import show_prompt
+from .tables import show_table
+
+__all__ = ["register", "show_answer", "show_prompt", "show_table", "unregister"]

@@ -1,0 +1,208 @@
+"""The card that an answer is shown on: header, reasoning, body, bars, footer, as HTML and as plain text.
+
+Pure functions from values to text. The HTML reads without its style sheet too, since viewers of
+notebooks that are not trusted drop it: separators stand in the text and are hidden by the sheet.
+Everything from outside passes through ``markdown.render`` or ``markdown.escape``.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.resources
+import json
+import re
+from collections.abc import Iterable, Sequence
+
+from ..messages import GenerationOptions
+from ..results import Answer, Usage
+from .markdown import NO_MATHS, escape, highlight, printable, render
+
+SEPARATOR = '<span class="llm-d"> · </span>'
+
+
+@functools.cache
+def style() -> str:
+    """The style sheet as a ``<style>`` element."""
+    sheet = importlib.resources.files(__package__).joinpath("style.css").read_text(encoding="utf-8")
+    return f"<style>{sheet}</style>"
+
+
+def card(head: str, *parts: str, label: str) -> str:
+    """A whole card with its style sheet.
+
+    Args:
+        head: what ``head`` gave.
+        parts: HTML below it; empty ones are left out.
+        label: what a screen reader says for the card; any text.
+    """
+    inner = "".join(part for part in parts if part)
+    return f'{style()}<div class="llm-card {NO_MATHS}" role="group" aria-label="{escape(label)}">{head}{inner}</div>'
+
+
+def head(title: str, subtitle: str, state: str, kind: str = "") -> str:
+    """A card's header: what it is, of what, and how it stands.
+
+    Args:
+        title: the magic's name, or a table's title.
+        subtitle: the model's name; may be empty.
+        state: the text of the pill; empty for none.
+        kind: ``running``, ``warn`` or ``failed`` for a coloured pill.
+    """
+    pieces = [f'<span class="llm-magic">{escape(title)}</span>']
+    if subtitle:
+        pieces.append(f'<span class="llm-model">{escape(subtitle)}</span>')
+    if state:
+        pieces.append(f'<span class="llm-pill{" llm-pill-" + kind if kind else ""}">{escape(state)}</span>')
+    return f'<div class="llm-head {NO_MATHS}">{SEPARATOR.join(pieces)}</div>'
+
+
+def foot(items: Iterable[str]) -> str:
+    """A card's footer.
+
+    Args:
+        items: plain text pieces; the figures in them are emphasised.
+    """
+    pieces = [f"<span>{_figures(item)}</span>" for item in items]
+    return f'<div class="llm-foot {NO_MATHS}">{SEPARATOR.join(pieces)}</div>' if pieces else ""
+
+
+def costs(usage: Usage, options: GenerationOptions | None = None) -> list[str]:
+    """What an answer cost, in words.
+
+    Args:
+        usage: tokens and seconds.
+        options: the options in force; with sampling on, the seed is told, which repeats the answer.
+    """
+    items = [f"{usage.prompt_tokens} prompt + {usage.new_tokens} new tokens"]
+    if usage.tokens_per_second:
+        items.append(f"{usage.tokens_per_second:.1f} tok/s")
+    if usage.seconds_to_first_token:
+        items.append(f"first token {usage.seconds_to_first_token:.2f} s")
+    if usage.seconds:
+        items.append(f"{usage.seconds:.1f} s")
+    if options and not options.greedy and options.seed is not None:
+        items.append(f"seed {options.seed}")
+    return items
+
+
+def state_of(answer: Answer) -> tuple[str, str]:
+    """The pill of a finished answer: its text, and its kind as ``head`` takes it."""
+    if answer.stop_reason == "stopped":
+        return "stopped", "warn"
+    if answer.stop_reason == "length":
+        return f"cut at {answer.options.max_new_tokens} tokens", "warn"
+    return "done", ""
+
+
+def answer_html(answer: Answer, *, failed: bool = False) -> str:
+    """The card of an answer.
+
+    Args:
+        answer: what is shown.
+        failed: whether the cell ended in an error although there is an answer.
+    """
+    state, kind = ("failed", "failed") if failed else state_of(answer)
+    magic = f"%%{answer.method}"
+    return card(
+        head(magic, answer.model, state, kind),
+        _reasoning(answer),
+        body(answer) if answer.text else f'<div class="llm-none" role="note">{without_text(answer)}</div>',
+        _votes(answer),
+        _probabilities(answer),
+        foot(costs(answer.usage, answer.options)),
+        label=f"{magic} answer from {answer.model}, {state}",
+    )
+
+
+def answer_text(answer: Answer) -> str:
+    """The answer for places that take plain text only: its text, and the votes in a line of their own."""
+    lines = [printable(answer.text)] if answer.text else [without_text(answer)]
+    if not answer.parsed:
+        lines.append(printable(answer.reasoning))
+    if answer.votes:
+        lines.append("(" + ", ".join(f"{printable(vote.answer)}: {vote.count}" for vote in answer.votes) + ")")
+    return "\n".join(line for line in lines if line)
+
+
+def without_text(answer: Answer) -> str:
+    """What stands in the place of an answer that has no text."""
+    if answer.stop_reason == "stopped":
+        return "Stopped before an answer."
+    if answer.parsed:
+        return "The model gave no text."
+    if answer.stop_reason == "length":
+        return f"No final answer found: the reasoning was cut at {answer.options.max_new_tokens} tokens."
+    return "No final answer found in the reasoning."
+
+
+def answer_bundle(answer: Answer, *, failed: bool = False) -> dict[str, str]:
+    """What a notebook saves. No ``text/markdown``: a viewer that prefers it would run the HTML in it."""
+    return {"text/html": answer_html(answer, failed=failed), "text/plain": answer_text(answer)}
+
+
+def body(answer: Answer) -> str:
+    """The answer's text as its format asks for."""
+    if answer.format == "json":
+        pretty = json.dumps(answer.data, indent=2, ensure_ascii=False, default=_plain_value)
+        shown = pretty if answer.data is not None else answer.text
+        inner = f"<pre><code>{highlight(printable(shown), 'json')}</code></pre>"
+        return f'<div class="llm-body {NO_MATHS}">{inner}</div>'
+    classes = "jp-RenderedHTMLCommon " if answer.format == "markdown" else ""
+    return f'<div class="llm-body {classes}{NO_MATHS}">{piece(answer.text, answer.format)}</div>'
+
+
+def piece(text: str, format: str) -> str:
+    """Text of a running or finished answer as HTML.
+
+    Args:
+        text: the text, or a part of it that ends where a block or a line does.
+        format: ``markdown``, ``text``, ``json`` or ``code``; JSON is shown as code while it runs.
+    """
+    if format == "markdown":
+        return render(text)
+    if format == "text":
+        return f'<div class="llm-text">{escape(text)}</div>'
+    return f'<pre class="llm-joined"><code>\n{escape(text)}</code></pre>'
+
+
+def _figures(text: str) -> str:
+    parts = re.split(r"(\d[\d.]*)", text)
+    return "".join(f"<b>{part}</b>" if place % 2 else escape(part) for place, part in enumerate(parts))
+
+
+def _plain_value(value: object) -> object:
+    dump = getattr(value, "model_dump", None)  # a pydantic object, as --schema may make it
+    return dump() if callable(dump) else str(value)
+
+
+def _reasoning(answer: Answer) -> str:
+    if not answer.reasoning.strip():
+        return ""
+    unfolded = "" if answer.parsed else " open"
+    return (
+        f'<details class="llm-fold"{unfolded}><summary>Reasoning</summary>'
+        f'<div class="llm-body jp-RenderedHTMLCommon {NO_MATHS}">{render(answer.reasoning)}</div></details>'
+    )
+
+
+def _votes(answer: Answer) -> str:
+    total = sum(vote.count for vote in answer.votes)
+    rows = [(vote.answer, vote.count / total, f"{vote.count} of {total}") for vote in answer.votes]
+    return _bars("Votes", rows)
+
+
+def _probabilities(answer: Answer) -> str:
+    ranked = sorted(answer.probabilities.items(), key=lambda item: -item[1])
+    return _bars("Probability of each choice", [(name, share, f"{share:.1%}") for name, share in ranked])
+
+
+def _bars(title: str, rows: Sequence[tuple[str, float, str]]) -> str:
+    if not rows:
+        return ""
+    lines = "".join(
+        f'<tr><th scope="row">{escape(name)}</th>'
+        f'<td><progress max="1" value="{share:.4f}" aria-label="{escape(name)}"></progress></td>'
+        f"<td>{escape(figure)}</td></tr>"
+        for name, share, figure in rows
+    )
+    return f'<div class="llm-strip"><table class="llm-bars"><caption>{escape(title)}</caption>{lines}</table></div>'

@@ -1,0 +1,280 @@
+"""How a running answer is shown: in a notebook, in a terminal, or not at all.
+
+The three have one form: ``start``, ``paint`` with the new chunks, and ``finish`` with the answer.
+All are called from the main thread. In a notebook one output slot holds live widgets and at the end
+plain HTML, so that nothing in the saved file needs a kernel or a widget manager.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from ..results import Answer, AnswerStream, Chunk, Usage
+from . import card
+from .markdown import NO_MATHS, escape, printable, split_finished
+
+FREEZE = 1500
+"""Characters of finished blocks from which on they are sent no more. Resending everything is quadratic."""
+
+HINT_AFTER = 1.0
+"""Seconds after which the way to stop is told where the Stop button cannot work. A front end that can
+deliver its click opens a subshell within about 0.1 s of the first widget."""
+
+
+class View(Protocol):
+    """What ``show_answer`` paints on."""
+
+    def start(self) -> None:
+        """Show that an answer is coming."""
+
+    def paint(self, chunks: Sequence[Chunk]) -> None:
+        """Add the chunks that came since the last call, possibly none."""
+
+    def finish(self, answer: Answer | None, *, failed: bool) -> None:
+        """Put the final form in place; ``answer`` is None where nothing came."""
+
+
+class SilentView:
+    """Shows nothing."""
+
+    def start(self) -> None:
+        """Nothing to show."""
+
+    def paint(self, chunks: Sequence[Chunk]) -> None:
+        """Nothing to show."""
+
+    def finish(self, answer: Answer | None, *, failed: bool) -> None:
+        """Nothing to show."""
+
+
+class TerminalView:
+    """Prints the text as it comes, and the costs in a last line.
+
+    Args:
+        stream: the running answer.
+    """
+
+    def __init__(self, stream: AnswerStream) -> None:
+        self._part = ""
+        self._shown = ""
+        dumb = os.environ.get("TERM", "") == "dumb" or "NO_COLOR" in os.environ
+        self._dim, self._plain = ("\x1b[2m", "\x1b[0m") if sys.stdout.isatty() and not dumb else ("", "")
+
+    def start(self) -> None:
+        """Nothing before the first word."""
+
+    def paint(self, chunks: Sequence[Chunk]) -> None:
+        """Print the new text; reasoning dimmed where the terminal has colours."""
+        for chunk in chunks:
+            if not chunk.text:
+                continue
+            if chunk.part != self._part:
+                self._write("\n\n" if self._part else "")
+                self._part = chunk.part
+            dim = chunk.part == "reasoning"
+            self._write(f"{self._dim}{printable(chunk.text)}{self._plain}" if dim else printable(chunk.text))
+            self._shown += "" if dim else chunk.text
+        sys.stdout.flush()
+
+    def finish(self, answer: Answer | None, *, failed: bool) -> None:
+        """Print what was not printed as it came, and what it cost."""
+        self._write("\n" if self._part else "")
+        if answer is None:
+            return
+        text = card.answer_text(answer)
+        if not answer.parsed:
+            text = card.without_text(answer)  # the reasoning is on the screen already
+        if text.strip() != printable(self._shown).strip():
+            self._write(("\n" if self._part else "") + text + "\n")
+        state = "" if failed else card.state_of(answer)[0]
+        ending = [state] if state not in ("", "done") else []
+        self._write("\n" + " · ".join([*ending, *card.costs(answer.usage, answer.options)]) + "\n")
+        sys.stdout.flush()
+
+    def _write(self, text: str) -> None:
+        try:
+            sys.stdout.write(text)
+        except UnicodeEncodeError:  # a terminal that is not UTF-8
+            sys.stdout.write(text.encode(sys.stdout.encoding, "backslashreplace").decode(sys.stdout.encoding))
+
+
+class NotebookView:
+    """Widgets while the answer runs, replaced in the same output slot by HTML and plain text.
+
+    Args:
+        stream: the running answer; the Stop button calls its ``stop``.
+        shell: the IPython shell, with a kernel.
+    """
+
+    def __init__(self, stream: AnswerStream, shell: Any) -> None:
+        self._stream = stream
+        self._shell = shell
+        self._display_id = uuid.uuid4().hex
+        self._usage = Usage(prompt_tokens=stream.prompt.token_count)
+        self._reasoned = 0
+        self._status = ""
+        self._stopping = False
+        self._began = time.monotonic()
+        self._made: list[Any] = []
+
+    def start(self) -> None:
+        """Put the live card into the output."""
+        import ipywidgets as W
+
+        magic = f"%%{self._stream.method}"
+        head = self._html(card.head(magic, self._stream.model, "running", "running"))
+        self._stop = self._keep(W.Button(description="Stop", tooltip="End the answer here and keep what there is"))
+        self._stop.layout.display = "none"  # until it is known that a click gets through
+        self._stop.add_class("llm-stop")
+        self._stop.on_click(self._clicked)
+        _answer_in_subshell(self._stop)
+        fold = self._html('<details class="llm-fold"><summary>Reasoning</summary></details>')
+        self._note = self._html("")
+        self._fold = self._row("llm-live-fold", fold, self._note)
+        self._fold.layout.display = "none"
+        self._thought = _Growing(self._keep, "llm-thought", "markdown")
+        self._body = _Growing(self._keep, "llm-grow", self._stream.format)
+        self._body.tail.add_class("llm-caret")
+        self._foot = self._html("")
+        parts = [self._html(card.style()), self._row("llm-live-head", head, self._stop)]
+        parts += [self._fold, self._thought.box, self._body.box, self._foot]
+        box = self._keep(W.VBox(parts))
+        box.add_class("llm-card")
+        self._paint_foot()
+        bundle = dict(box._repr_mimebundle_())
+        bundle["text/plain"] = "(running…)"
+        self._publish(bundle, update=False)
+
+    def paint(self, chunks: Sequence[Chunk]) -> None:
+        """Repaint what changed."""
+        for chunk in chunks:
+            (self._thought if chunk.part == "reasoning" else self._body).add(chunk.text)
+            self._reasoned += chunk.part == "reasoning" and bool(chunk.text)
+            self._status = chunk.status or self._status
+            self._usage = chunk.usage
+        if self._reasoned:
+            self._fold.layout.display = None
+            self._thought.paint()
+            status = f"{self._status} · " if self._status else ""
+            self._note.value = f'<span class="llm-note">{escape(status)}{self._reasoned} tokens</span>'
+        self._body.paint()
+        self._paint_foot()
+
+    def finish(self, answer: Answer | None, *, failed: bool) -> None:
+        """Replace the live card, and close every widget of it."""
+        try:
+            nothing = {"text/html": "", "text/plain": ""}
+            self._publish(card.answer_bundle(answer, failed=failed) if answer else nothing, update=True)
+        finally:
+            for widget in reversed(self._made):
+                widget.close()
+
+    def _clicked(self, button: Any) -> None:
+        # Runs in the subshell's thread while the main thread paints: no widget is touched here.
+        self._stopping = True
+        self._stream.stop()
+
+    def _paint_foot(self) -> None:
+        seconds = time.monotonic() - self._began
+        items = card.costs(self._usage)
+        if not self._usage.new_tokens:
+            items = [f"reading {self._usage.prompt_tokens} prompt tokens", f"{seconds:.1f} s"]
+        if self._stopping:
+            items.append("stopping…")
+        elif _stop_works(self._shell):
+            self._stop.layout.display = None
+        elif seconds > HINT_AFTER:
+            items.append("To stop: interrupt the kernel (■)")
+        self._foot.value = card.foot(items)
+
+    def _publish(self, bundle: dict[str, Any], *, update: bool) -> None:
+        self._shell.display_pub.publish(bundle, {}, transient={"display_id": self._display_id}, update=update)
+
+    def _html(self, value: str) -> Any:
+        import ipywidgets as W
+
+        return self._keep(W.HTML(value))
+
+    def _row(self, name: str, *children: Any) -> Any:
+        import ipywidgets as W
+
+        row = self._keep(W.HBox(children))
+        row.add_class(name)
+        return row
+
+    def _keep(self, widget: Any) -> Any:
+        """Note a widget, and the layout and style that come with it, for closing."""
+        self._made += [part for part in (widget.layout, getattr(widget, "style", None), widget) if part is not None]
+        return widget
+
+
+class _Growing:
+    """A text that grows: finished blocks in widgets that are sent once, the rest in one that is repainted."""
+
+    def __init__(self, keep: Callable[[Any], Any], name: str, format: str) -> None:
+        import ipywidgets as W
+
+        self._keep = keep
+        self._format = format
+        self._text = ""
+        self._changed = False
+        self.tail = self._piece("")
+        self.box = keep(W.VBox([self.tail]))
+        self.box.add_class(name)
+        for css in NO_MATHS.split():
+            self.box.add_class(css)
+
+    def add(self, text: str) -> None:
+        self._text += text
+        self._changed = self._changed or bool(text)
+
+    def paint(self) -> None:
+        if not self._changed:
+            return
+        self._changed = False
+        if len(self._text) > FREEZE:
+            done, rest = self._split()
+            if len(done) > FREEZE:
+                frozen = self._piece(card.piece(done, self._format))
+                self.box.children = (*self.box.children[:-1], frozen, self.tail)
+                self._text = rest
+        self.tail.value = card.piece(self._text, self._format)
+
+    def _split(self) -> tuple[str, str]:
+        if self._format == "markdown":
+            return split_finished(printable(self._text))
+        done, newline, rest = self._text.rpartition("\n")
+        return done + newline, rest
+
+    def _piece(self, value: str) -> Any:
+        import ipywidgets as W
+
+        widget = self._keep(W.HTML(value))
+        widget.add_class("llm-piece")
+        if self._format == "markdown":
+            widget.add_class("jp-RenderedHTMLCommon")
+        return widget
+
+
+def _answer_in_subshell(widget: Any) -> None:
+    """Keep a widget's clicks out of the main shell, which is busy with the cell that made it.
+
+    ipykernel 7.4 answers in the shell that last published to the widget; the attribute is private and
+    skipped where it is None. Other versions do not have it.
+    """
+    if hasattr(widget.comm, "_reply_subshell_for"):
+        widget.comm._reply_subshell_for = None
+
+
+def _stop_works(shell: Any) -> bool:
+    """Whether the front end has opened a subshell, through which a click arrives while a cell runs."""
+    manager = getattr(getattr(shell.kernel, "shell_channel_thread", None), "manager", None)
+    try:
+        return bool(manager and manager.list_subshell())
+    except Exception:  # a private interface: any change in it means that the button stays hidden
+        return False

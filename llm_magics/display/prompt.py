@@ -1,0 +1,61 @@
+"""What ``--dry-run`` shows: the exact text that would go to the model, and its length."""
+
+from __future__ import annotations
+
+import html
+import re
+from typing import Any
+
+from ..messages import Prompt
+from .card import card, foot, head
+from .formatters import mark_shown
+from .markdown import NO_MATHS, printable
+
+# The marks of the chat templates in use: ChatML and Llama 3, DeepSeek, Llama 2, Gemma and T5.
+_SPECIAL = re.compile(
+    r"<\|[^|<>\n]{1,40}\|>|<\uff5c[^\uff5c<>\n]{1,40}\uff5c>|\[/?(?:INST|SYSTEM_PROMPT)\]|<</?SYS>>"
+    r"|</?s>|<(?:bos|eos|pad|unk|start_of_turn|end_of_turn|think)>|</think>"
+)
+
+
+def show_prompt(prompt: Prompt, *, shell: Any) -> None:
+    """Show the exact prompt and run nothing.
+
+    Args:
+        prompt: the turns and the text after the chat template.
+        shell: the IPython shell; one with a kernel gets a card, any other gets printed text.
+    """
+    bundle = prompt_bundle(prompt)
+    if getattr(shell, "kernel", None) is None:
+        print(bundle["text/plain"])
+    else:
+        shell.display_pub.publish(bundle, {})
+    mark_shown(shell, prompt)
+
+
+def prompt_bundle(prompt: Prompt) -> dict[str, str]:
+    """The prompt as HTML and as plain text.
+
+    Args:
+        prompt: the turns and the text after the chat template.
+    """
+    count = f"{prompt.token_count} token{'' if prompt.token_count == 1 else 's'}"
+    turns = len(prompt.messages)
+    # HTML drops a line break right after <pre>, so one is put there to be dropped.
+    block = f'<div class="llm-body {NO_MATHS}"><pre class="llm-wrap">\n{_marked(prompt.text)}</pre></div>'
+    footer = foot([f"{turns} message{'' if turns == 1 else 's'}", f"{len(prompt.text)} characters", "nothing was run"])
+    return {
+        "text/html": card(head("exact prompt", "", count), block, footer, label=f"exact prompt, {count}"),
+        "text/plain": f"exact prompt, {count}:\n{printable(prompt.text)}",
+    }
+
+
+def _marked(text: str) -> str:
+    """Escaped, with special tokens set off."""
+    text = printable(text)
+    pieces, end = [], 0
+    for found in _SPECIAL.finditer(text):
+        pieces.append(html.escape(text[end : found.start()]))
+        pieces.append(f'<span class="llm-token">{html.escape(found[0])}</span>')
+        end = found.end()
+    return "".join([*pieces, html.escape(text[end:])])
