@@ -16,10 +16,11 @@ from typing import NoReturn
 from ..errors import AnswerFormatError
 from ..results import Vote
 
-# "Answer: 4", "**Final answer:** 4", "### Answer" is not one: a colon or "=" has to follow.
+# "Answer: 4", "**Final answer:** 4", and as a heading or in bold on a line of its own "### Answer".
 _LABEL = re.compile(
     r"^[ \t>#*_`-]*(?:\d+[.)][ \t]+)?[*_]*(?:(?:so|thus|therefore|hence),?[ \t]+)?(?:the[ \t]+)?(?:final[ \t]+)?"
-    r"answer[ \t]*[*_]*[ \t]*[:=\uff1a][ \t]*[*_]*",
+    r"answer[ \t]*[*_]*[ \t]*[:=\uff1a][ \t]*[*_]*"
+    r"|^[ \t]*(?:#+[ \t]*|\*\*)(?:the[ \t]+)?(?:final[ \t]+)?answer[ \t*]*$",
     re.IGNORECASE | re.MULTILINE,
 )
 # "The answer is 4.", "the final answer to the question is: 4"
@@ -30,6 +31,7 @@ _SENTENCE = re.compile(
 )
 _BOXED = re.compile(r"\\boxed\s*\{")
 _SENTENCE_END = re.compile(r"(?<!\bMr)(?<!\bDr)(?<!\bSt)(?<!\bMs)(?<!\bMrs)[.!?](?=\s)")
+_LEFT_OVER = re.compile(r"^(?:\\[\])]|[}*_$.`]|[ \t])+")  # what closes the answer's Markdown or LaTeX
 _FENCE = re.compile(r"^[ \t]*(?P<fence>`{3,}|~{3,})[^\n`]*$", re.MULTILINE)
 _THINK = re.compile(r"\s*<think(?:ing)?>", re.IGNORECASE)
 _THINK_END = re.compile(r"</think(?:ing)?>", re.IGNORECASE)
@@ -79,7 +81,7 @@ def final_answer(text: str) -> FinalAnswer:
     if not answer:
         return FinalAnswer(_paragraphs(thought, visible), "", False)
     begin = mark.start() if mark.re is _LABEL else _sentence_start(visible, mark.start())
-    rest = visible[end:].lstrip("}*_$.` \t")
+    rest = _LEFT_OVER.sub("", visible[end:])
     return FinalAnswer(_paragraphs(thought, visible[:begin], rest), answer, True)
 
 
@@ -239,7 +241,8 @@ def _after(text: str, start: int, *, sentence: bool) -> str:
 
 
 def _sentence_start(text: str, position: int) -> int:
-    return max(text.rfind("\n", 0, position), text.rfind(". ", 0, position) + 1) + 1
+    stops = (stop.end() for stop in re.finditer(r"\n|[.!?]\s", text[:position]))
+    return max(stops, default=0)
 
 
 def _closing_brace(text: str, start: int) -> int:

@@ -37,11 +37,6 @@ from .plain import system_turn, trim
 _ARROW = re.compile(r"(?<![\\=<])=>")
 _RULE = re.compile(r"-{3,}")
 
-_NO_QUESTION = InputError(
-    "the cell has no question",
-    r"End it with the text to be answered, without =>. An arrow that belongs to the text is typed \=>",
-)
-
 
 @dataclass(frozen=True)
 class FewShotCell:
@@ -100,13 +95,13 @@ def parse_cell(text: str) -> FewShotCell:
     instruction, examples = _first_block(blocks[0])
     filled = [block for block in blocks[1:] if block]
     if not filled:
-        raise _NO_QUESTION
+        raise _no_question()
     for block in filled[:-1]:
         examples += _examples_of(block)
     last = filled[-1]
     if _is_question(last, after_examples=bool(examples)):
         return FewShotCell(instruction, tuple(examples), _question(last))
-    raise _NO_QUESTION
+    raise _no_question()
 
 
 def build(cell: FewShotCell, *, system: str = "") -> tuple[Message, ...]:
@@ -132,10 +127,17 @@ def build(cell: FewShotCell, *, system: str = "") -> tuple[Message, ...]:
     return (*system_turn(system), *turns, asked(cell.question))
 
 
+def _no_question() -> InputError:
+    return InputError(
+        "the cell has no question",
+        r"End it with the text to be answered, without =>. An arrow that belongs to the text is typed \=>",
+    )
+
+
 def _blocks(text: str) -> list[list[_Line]]:
     """The cell cut at its lines of ``---``; blank lines around a block are dropped, numbers are kept."""
     blocks: list[list[_Line]] = [[]]
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(text.replace("\r\n", "\n").split("\n"), start=1):
         if _RULE.fullmatch(line.strip()):
             blocks.append([])
         else:
@@ -149,7 +151,7 @@ def _blocks(text: str) -> list[list[_Line]]:
         # A rule at the very end closes the last block and opens none.
         blocks.pop()
         if len(blocks) == 1 and any(line.begins_with_arrow for line in blocks[0]):
-            raise _NO_QUESTION
+            raise _no_question()
     return blocks
 
 
@@ -172,7 +174,7 @@ def _parse_lines(block: _Block) -> FewShotCell:
                 "Put a line of --- before and after an example of several lines",
             )
     if last == len(lines) - 1:
-        raise _NO_QUESTION
+        raise _no_question()
     instruction = [line for line in block if line.number < lines[first].number]
     question = [line for line in block if line.number > lines[last].number]
     examples = [_one_line(line) for line in lines[first : last + 1]]
@@ -263,9 +265,12 @@ def _is_question(block: _Block, *, after_examples: bool) -> bool:
 
 
 def _question(block: _Block) -> str:
-    text = _join(block)
-    if re.search(r"(?<![\\=<])=>\s*\Z", text):
-        text = text.rstrip()[:-2].rstrip()
+    *lines, last = block
+    if _asks(last, last=True):
+        last = _Line(last.number, _ARROW.split(last.text)[0])
+    text = _join([*lines, last])
+    if not text:
+        raise _no_question()
     return text
 
 

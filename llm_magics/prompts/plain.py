@@ -35,7 +35,7 @@ def system_turn(system: str) -> tuple[Message, ...]:
 
 def trim(text: str) -> str:
     """The text without blank lines around it; the first line keeps its indentation, which code needs."""
-    lines = text.splitlines()
+    lines = text.replace("\r\n", "\n").split("\n")
     while lines and not lines[0].strip():
         del lines[0]
     return "\n".join(lines).rstrip()
