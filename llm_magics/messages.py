@@ -97,3 +97,61 @@ class GenerationOptions:
     def greedy(self) -> bool:
         """Whether the most probable token is taken each time."""
         return self.temperature == 0
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRequest:
+    """What to open, and how. Two equal requests open the same thing.
+
+    Attributes:
+        model: alias, Hugging Face Hub id, local folder, or path of a ``.gguf`` file.
+        quantize: ``auto``, ``nf4`` (4-bit, QLoRA, arXiv:2305.14314), ``int8`` (arXiv:2208.07339) or ``none``.
+        dtype: ``auto``, ``float32``, ``bfloat16`` or ``float16``: the type of weights that are not quantized.
+        device_map: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        revision: branch, tag or commit on the Hub; empty for the default branch.
+        chat_template: a Jinja chat template that replaces the tokenizer's own; empty keeps that.
+        context: the longest prompt with its answer, in tokens; 0 for the model's own.
+        trust_remote_code: whether Python code that comes with the model may run.
+    """
+
+    model: str
+    quantize: str = "auto"
+    dtype: str = "auto"
+    device_map: str = "auto"
+    revision: str = ""
+    chat_template: str = ""
+    context: int = 0
+    trust_remote_code: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class AskRequest:
+    """How a question is asked. What is None or empty is taken from the settings and the method.
+
+    Attributes:
+        model: name of a loaded model; empty for the one loaded last.
+        system: system message; None for the setting, empty for none.
+        temperature: see ``GenerationOptions``, as the five after it.
+        top_p: share of probability that is sampled from.
+        max_new_tokens: longest answer in tokens.
+        repetition_penalty: 1 leaves the logits alone.
+        seed: random seed.
+        stop: texts at which the answer ends.
+        format: ``markdown``, ``text``, ``json`` or ``code``.
+        history: whether the conversation so far is sent and this exchange is kept.
+        cell: identity of the notebook cell that asks; empty where there is none.
+        run: which execution of the cell this is.
+    """
+
+    model: str = ""
+    system: str | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    max_new_tokens: int | None = None
+    repetition_penalty: float | None = None
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+    format: str = ""
+    history: bool = True
+    cell: str = ""
+    run: int = 0

@@ -95,7 +95,7 @@ class Answer(str):
         votes: for ``%%cot --votes``: final answers, the most frequent first.
         probabilities: for ``--choices``: the probability of each choice; they sum to 1.
         data: for ``--format json``: the parsed value.
-        format: how the answer is shown: ``markdown``, ``text``, ``json`` or ``code``.
+        output_format: how the answer is shown: ``markdown``, ``text``, ``json`` or ``code``.
     """
 
     text: str
@@ -111,7 +111,7 @@ class Answer(str):
     votes: tuple[Vote, ...]
     probabilities: dict[str, float]
     data: Any
-    format: str
+    output_format: str
 
     def __new__(
         cls,
@@ -128,8 +128,9 @@ class Answer(str):
         votes: tuple[Vote, ...] = (),
         probabilities: dict[str, float] | None = None,
         data: Any = None,
-        format: str = "markdown",
+        output_format: str = "markdown",
     ) -> Answer:
+        """Make an answer; the arguments are the attributes."""
         answer = super().__new__(cls, text)
         answer.__dict__.update(
             text=str(text),
@@ -145,7 +146,7 @@ class Answer(str):
             votes=votes,
             probabilities=dict(probabilities or {}),
             data=data,
-            format=format,
+            output_format=output_format,
         )
         return answer
 
@@ -206,3 +207,49 @@ class AnswerStream:
         if self._answer is None:
             raise LLMMagicsError("the answer is not complete", "Iterate the stream to its end first")
         return self._answer
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """An open model, in the figures that a person asks for.
+
+    Attributes:
+        name: what the person calls it.
+        source: where it came from: Hub id, folder or file.
+        engine: what runs it, such as ``transformers``.
+        device: ``cpu``, ``cuda:0`` and so on.
+        dtype: type of the weights that are not quantized.
+        quantization: ``none``, ``nf4`` or ``int8``.
+        parameters: number of weights.
+        memory: bytes that the weights take.
+        context: the longest prompt with its answer, in tokens.
+        seconds: what opening it took.
+    """
+
+    name: str
+    source: str
+    engine: str
+    device: str
+    dtype: str
+    quantization: str
+    parameters: int
+    memory: int
+    context: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryFreed:
+    """What closing a model gave back, measured and not computed.
+
+    Attributes:
+        name: the model's name.
+        place: ``GPU`` or ``RAM``.
+        before: bytes in use by this process before.
+        after: bytes in use after.
+    """
+
+    name: str
+    place: str
+    before: int
+    after: int

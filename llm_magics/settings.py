@@ -88,7 +88,7 @@ class LLMMagics(Configurable):
         try:
             self.set_trait(name, trait.from_string(value) if isinstance(value, str) else value)
         except (traitlets.TraitError, ValueError) as error:
-            what = "may be " + ", ".join(trait.values) if isinstance(trait, traitlets.Enum) else trait.help
+            what = "may be " + ", ".join(trait.values or ()) if isinstance(trait, traitlets.Enum) else trait.help
             raise SettingsError(f"{name} cannot be {value!r}", what) from error
 
 
@@ -111,7 +111,7 @@ def load_settings(
     places = [
         *_project_places(folder or Path.cwd()),
         ("the environment", _from_environment(os.environ if environment is None else environment)),
-        ("IPython's configuration", dict((config or {}).get("LLMMagics", {}))),
+        ("IPython's configuration", dict(config.get("LLMMagics", {}) if config else {})),
     ]
     for place, values in places:
         for name, value in values.items():

@@ -1,0 +1,1 @@
+"""What runs a model: one file a backend. The only place that knows model libraries."""

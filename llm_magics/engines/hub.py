@@ -1,0 +1,88 @@
+"""Fetches a model folder from the Hugging Face Hub, after asking how large it is.
+
+Downloading, resuming and caching are huggingface_hub's own. Only safetensors are fetched: the
+older ``.bin`` weights are pickles, and nothing is unpickled here.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from typing import Any
+
+from ..errors import GatedModelError, MissingPackageError, ModelFileError, ModelNotFoundError, ModelTooLargeError
+from .memory import Weights, gigabytes
+from .resolve import hub_cache
+
+_PATTERNS = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
+
+
+def fetch(hub_id: str, revision: str, *, code: bool, check: Callable[[Weights], None]) -> str:
+    """Path of the model's folder in the Hub's cache; downloads what is missing.
+
+    Args:
+        hub_id: ``organisation/name``.
+        revision: branch, tag or commit; empty for the default branch.
+        code: whether Python files are fetched too.
+        check: called with the weights before anything is downloaded; raises where they do not fit.
+
+    Raises:
+        ModelNotFoundError: not on the Hub, or not in the cache and no network.
+        GatedModelError: the licence has not been accepted, or there is no token.
+        ModelTooLargeError: not enough room on the disk.
+    """
+    try:
+        from huggingface_hub import HfApi, snapshot_download
+        from huggingface_hub import errors as hub
+    except ImportError as error:
+        raise MissingPackageError("huggingface_hub", "transformers") from error
+    patterns = [*_PATTERNS, "*.py"] if code else _PATTERNS
+    where = {"revision": revision or None, "allow_patterns": patterns}
+    try:
+        info = HfApi().model_info(hub_id, revision=revision or None, files_metadata=True)
+        _check_sizes(hub_id, info, check)
+        return str(snapshot_download(hub_id, **where))
+    except hub.GatedRepoError as error:
+        raise GatedModelError(
+            f"{hub_id} is gated",
+            f"Accept its licence at https://huggingface.co/{hub_id}, then type %llm_login",
+        ) from error
+    except hub.RevisionNotFoundError as error:
+        raise ModelNotFoundError(f"{hub_id} has no revision {revision}", "Look under Files on its page") from error
+    except hub.RepositoryNotFoundError as error:
+        raise ModelNotFoundError(
+            f"{hub_id} is not on the Hugging Face Hub", "Check the spelling; a private model needs %llm_login"
+        ) from error
+    except (hub.OfflineModeIsEnabled, hub.HfHubHTTPError, OSError) as error:
+        return _from_cache(hub_id, where, error)
+
+
+def _from_cache(hub_id: str, where: dict[str, Any], cause: Exception) -> str:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    try:
+        return str(snapshot_download(hub_id, local_files_only=True, **where))
+    except LocalEntryNotFoundError:
+        raise ModelNotFoundError(
+            f"{hub_id} is not in the local cache, and the Hugging Face Hub cannot be reached",
+            "%llm_load smollm2 works without a network",
+        ) from cause
+
+
+def _check_sizes(hub_id: str, info: Any, check: Callable[[Weights], None]) -> None:
+    if info.safetensors is None:
+        raise ModelFileError(
+            f"{hub_id} has no safetensors weights", "Older .bin weights are pickles and are not opened"
+        )
+    total = int(info.safetensors.total)
+    check(Weights(total, total))
+    size = sum(file.size or 0 for file in info.siblings if file.rfilename.endswith(".safetensors"))
+    cache = hub_cache()
+    place = next(parent for parent in (cache, *cache.parents) if parent.exists())
+    free = shutil.disk_usage(place).free
+    if size > free:
+        raise ModelTooLargeError(
+            f"{hub_id} is a download of {gigabytes(size)}, and {cache} has room for {gigabytes(free)}",
+            "Set HF_HOME to a larger disk",
+        )
