@@ -16,9 +16,11 @@ from typing import NoReturn
 from ..errors import AnswerFormatError
 from ..results import Vote
 
-# "Answer: 4", "**Final answer:** 4", and as a heading or in bold on a line of its own "### Answer".
+# "Answer: 4", "**Final answer:** 4" where a line or a sentence begins, and "### Answer" or
+# "**Answer**" on a line of its own.
 _LABEL = re.compile(
-    r"^[ \t>#*_`-]*(?:\d+[.)][ \t]+)?[*_]*(?:(?:so|thus|therefore|hence),?[ \t]+)?(?:the[ \t]+)?(?:final[ \t]+)?"
+    r"(?:^[ \t>#*_`-]*(?:\d+[.)][ \t]+)?|(?<=[.!?][ \t]))[*_]*"
+    r"(?:(?:so|thus|therefore|hence),?[ \t]+)?(?:the[ \t]+)?(?:final[ \t]+)?"
     r"answer[ \t]*[*_]*[ \t]*[:=\uff1a][ \t]*[*_]*"
     r"|^[ \t]*(?:#+[ \t]*|\*\*)(?:the[ \t]+)?(?:final[ \t]+)?answer[ \t*]*$",
     re.IGNORECASE | re.MULTILINE,
@@ -56,7 +58,7 @@ class FinalAnswer:
 def final_answer(text: str) -> FinalAnswer:
     """Find the final answer that a text marks as such.
 
-    The last marker counts: a line that begins with ``Answer:`` or ``Final answer:``, with or
+    The last marker counts: a line or sentence that begins with ``Answer:`` or ``Final answer:``, with or
     without Markdown, a sentence ``The answer is ...``, or ``\\boxed{...}``.
 
     Args:

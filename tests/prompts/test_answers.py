@@ -36,6 +36,8 @@ from llm_magics.results import Vote
         ("I said the answer is 3.\nAnswer: 4.", "4"),
         ("ANSWER = no", "no"),
         ("3. Answer: Yes", "Yes"),
+        ("So 3 + 8 = 11. Answer: 11.", "11"),
+        ("Answer: 13. Answer: 14.", "14"),
         ("The answer is Dr. Smith.", "Dr. Smith"),
         ("Answer: the U.S.", "the U.S."),
         ("Answer: $5$", "5"),
