@@ -21,7 +21,7 @@ from ..results import Vote
 _LABEL = re.compile(
     r"(?:^[ \t>#*_`-]*(?:\d+[.)][ \t]+)?|(?<=[.!?][ \t]))[*_]*"
     r"(?:(?:so|thus|therefore|hence),?[ \t]+)?(?:the[ \t]+)?(?:final[ \t]+)?"
-    r"answer[ \t]*[*_]*[ \t]*[:=\uff1a][ \t]*[*_]*"
+    r"answer[ \t]*[*_]*[ \t]*[:\uff1a][ \t]*[*_]*"
     r"|^[ \t]*(?:#+[ \t]*|\*\*)(?:the[ \t]+)?(?:final[ \t]+)?answer[ \t*]*$",
     re.IGNORECASE | re.MULTILINE,
 )

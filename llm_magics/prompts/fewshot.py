@@ -93,12 +93,9 @@ def parse_cell(text: str) -> FewShotCell:
     if len(blocks) == 1:
         return _parse_lines(blocks[0])
     instruction, examples = _first_block(blocks[0])
-    filled = [block for block in blocks[1:] if block]
-    if not filled:
-        raise _no_question()
-    for block in filled[:-1]:
+    *between, last = [block for block in blocks[1:] if block]
+    for block in between:
         examples += _examples_of(block)
-    last = filled[-1]
     if _is_question(last, after_examples=bool(examples)):
         return FewShotCell(instruction, tuple(examples), _question(last))
     raise _no_question()

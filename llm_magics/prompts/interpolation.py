@@ -92,10 +92,11 @@ def _names(source: str) -> set[str]:
 def _written(value: Any) -> str:
     if isinstance(value, str):
         return value
-    kind = type(value).__name__
-    if kind == "Series" and hasattr(value, "to_frame"):
+    # By name, of pandas and polars alike: this layer imports neither.
+    kinds = {base.__name__ for base in type(value).__mro__}
+    if "Series" in kinds and hasattr(value, "to_frame"):
         return _table(value.to_frame())
-    if kind == "DataFrame" and hasattr(value, "head") and hasattr(value, "columns"):
+    if "DataFrame" in kinds and hasattr(value, "head"):
         return _table(value)
     return str(value)
 

@@ -34,7 +34,7 @@ from llm_magics.results import Vote
         (r"\[\boxed{\frac{1}{2}}\]", r"\frac{1}{2}"),
         ("Answer: 3\nWait.\nAnswer: 4", "4"),
         ("I said the answer is 3.\nAnswer: 4.", "4"),
-        ("ANSWER = no", "no"),
+        ("ANSWER: no", "no"),
         ("3. Answer: Yes", "Yes"),
         ("So 3 + 8 = 11. Answer: 11.", "11"),
         ("Answer: 13. Answer: 14.", "14"),

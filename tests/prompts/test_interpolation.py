@@ -103,3 +103,22 @@ def test_an_index_that_says_something_is_shown():
         "| letter | count |\n| --- | --- |\n| u | 2 |\n| v | 1 |"
     )
     assert interpolate("{{ s }}", {"s": series[series == "u"]}) == "| letter |\n| --- |\n| u |\n| u |"
+
+
+def test_a_frame_of_another_library_needs_only_columns_head_and_rows():
+    class DataFrame:  # the part of polars that is used
+        columns = ("a",)
+
+        def __init__(self, rows: list[tuple[int]]) -> None:
+            self.rows = rows
+
+        def __len__(self) -> int:
+            return len(self.rows)
+
+        def head(self, count: int) -> DataFrame:
+            return DataFrame(self.rows[:count])
+
+        def iter_rows(self) -> list[tuple[int]]:
+            return self.rows
+
+    assert interpolate("{{ f }}", {"f": DataFrame([(1,), (2,)])}) == "| a |\n| --- |\n| 1 |\n| 2 |"
