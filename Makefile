@@ -74,7 +74,7 @@ clean: ## remove the environment and everything that was made
 	@$(INSTALL) -e ".[quantization,test]"
 	@touch $@
 
-.venv/.lint: .venv/.made $(PINNED)
+.venv/.lint: .venv/.test
 	@echo "Installing ruff and mypy: about half a minute."
 	@$(INSTALL) -e ".[lint]"
 	@touch $@
