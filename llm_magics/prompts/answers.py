@@ -243,8 +243,11 @@ def _after(text: str, start: int, *, sentence: bool) -> str:
 
 
 def _sentence_start(text: str, position: int) -> int:
-    stops = (stop.end() for stop in re.finditer(r"\n|[.!?]\s", text[:position]))
-    return max(stops, default=0)
+    """Where the sentence begins that holds the position; the number of a list item belongs to it."""
+    line = text.rfind("\n", 0, position) + 1
+    stops = [stop.end() for stop in re.finditer(r"[.!?]\s", text[line:position])]
+    start = line + max(stops, default=0)
+    return line if re.fullmatch(r"\W*(?:step )?\d+\.\s", text[line:start], re.IGNORECASE) else start
 
 
 def _closing_brace(text: str, start: int) -> int:

@@ -72,6 +72,7 @@ def test_the_reasoning_is_all_but_the_answer():
 
 def test_a_sentence_that_answers_is_not_left_in_pieces():
     assert final_answer("2 and 2 make 4. So the answer is 4.").reasoning == "2 and 2 make 4."
+    assert final_answer("1. Add.\n2. The answer is 4.").reasoning == "1. Add."
 
 
 @given(
