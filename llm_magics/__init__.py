@@ -10,21 +10,34 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["Answer", "Example", "LLMMagicsError", "Message", "Session", "__version__"]
+__all__ = [
+    "Answer",
+    "Example",
+    "LLMMagicsError",
+    "Message",
+    "ModelRequest",
+    "ScriptedEngine",
+    "Session",
+    "__version__",
+    "get_session",
+]
 
 _HOMES = {
     "Answer": "results",
     "Example": "messages",
     "LLMMagicsError": "errors",
     "Message": "messages",
+    "ModelRequest": "messages",
+    "ScriptedEngine": "engines.scripted",
     "Session": "session",
 }
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
+    from .engines.scripted import ScriptedEngine
     from .errors import LLMMagicsError
-    from .messages import Example, Message
+    from .messages import Example, Message, ModelRequest
     from .results import Answer
     from .session import Session
 
@@ -36,6 +49,23 @@ def __getattr__(name: str) -> Any:
     from importlib import import_module
 
     return getattr(import_module(f".{_HOMES[name]}", __name__), name)
+
+
+def get_session() -> Session:
+    """The session behind this notebook's magics.
+
+    Raises:
+        LLMMagicsError: ``%load_ext llm_magics`` has not run here.
+    """
+    from IPython.core.getipython import get_ipython
+
+    from .errors import LLMMagicsError
+    from .magics import extension
+
+    session = extension.session_of(get_ipython())
+    if session is None:
+        raise LLMMagicsError("llm_magics is not loaded in this notebook", "Type %load_ext llm_magics")
+    return session
 
 
 def load_ipython_extension(shell: InteractiveShell) -> None:

@@ -20,6 +20,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from .engines.base import Engine, Scorer
@@ -143,6 +144,12 @@ class Session:
         memory.give_back()
         place = "GPU" if opened.info.device.startswith("cuda") else "RAM"
         return MemoryFreed(name, place, before, memory.used_bytes(opened.info.device))
+
+    def login(self) -> None:
+        """Log in to the Hugging Face Hub, by its own dialogue; the token is stored by it and not seen here."""
+        from .engines.hub import login
+
+        login()
 
     def close(self) -> None:
         """Close every model that is not answering."""
@@ -274,6 +281,20 @@ class Session:
         prompt = opened.engine.render(messages)
         question = _Question("cot", text, name, prompt, options, request)
         return self._majority(question, votes) if votes > 1 else self._one_answer(question, _reasoning_and_answer)
+
+    @staticmethod
+    def examples(source: object, name: str) -> tuple[Example, ...]:
+        """Worked examples from a value or a file.
+
+        Args:
+            source: pairs, a dict, dicts, a DataFrame with two columns, or the ``Path`` of a CSV or
+                JSON Lines file.
+            name: what the person calls it, for the error.
+
+        Raises:
+            InputError: it holds no examples.
+        """
+        return examples.read_file(source) if isinstance(source, Path) else examples.from_value(source, name)
 
     # How a request becomes options, and a prompt a stream
 

@@ -1,0 +1,1 @@
+"""The magics: one class a theme. Each parses, makes one session call and one display call."""

@@ -1,0 +1,118 @@
+"""How a magic is declared, and what every magic does before and after its own few lines."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from ..errors import Interrupted
+from ..prompts.interpolation import interpolate
+from ..results import Answer
+from ..session import Session
+from .parsing import HelpWanted, Parser
+
+Method = Callable[..., Any]
+
+
+def magic(
+    name: str,
+    kind: str,
+    *,
+    examples: Sequence[str],
+    options: Callable[[Parser], None] = lambda parser: None,
+    prompt: str = "",
+) -> Callable[[Method], Method]:
+    """Declare a method of a ``MagicGroup`` as a magic.
+
+    Args:
+        name: without ``%``.
+        kind: ``line``, or ``line_cell`` for one that works both ways.
+        examples: cells to paste, for its help.
+        options: adds its options to the parser.
+        prompt: what the text after the options is; empty where it takes words.
+    """
+
+    def declare(method: Method) -> Method:
+        parser = Parser(name, kind, (method.__doc__ or "").strip(), examples, prompt)
+        options(parser)
+        method.parser = parser  # type: ignore[attr-defined]
+        return method
+
+    return declare
+
+
+class MagicGroup:
+    """Magics of one theme.
+
+    Args:
+        shell: the IPython shell.
+        session: what they work on.
+    """
+
+    def __init__(self, shell: Any, session: Session) -> None:
+        self.shell = shell
+        self.session = session
+
+    @classmethod
+    def parsers(cls) -> list[Parser]:
+        """The parsers of its magics, in the order of the class."""
+        return [method.parser for method in vars(cls).values() if hasattr(method, "parser")]
+
+    def magics(self) -> Iterator[tuple[Parser, Method]]:
+        """Each magic's parser, and the function to register with IPython."""
+        for method in vars(type(self)).values():
+            if hasattr(method, "parser"):
+                yield method.parser, self._function(method, method.parser)
+
+    def _function(self, method: Method, parser: Parser) -> Method:
+        def run(line: str, cell: str | None = None, local_ns: dict[str, Any] | None = None) -> Any:
+            line, cell, silent = _without_semicolon(line, cell)
+            try:
+                args, text = parser.read(line, cell)
+            except HelpWanted:
+                print(parser.format_help())
+                return None
+            args.text, args.silent = text, silent
+            if not getattr(args, "no_interpolate", False):
+                _fill(args, {**self.shell.user_ns, **(local_ns or {})})
+            try:
+                result = method(self, args)
+            except Interrupted as stopped:
+                if stopped.answer is not None:  # the partial answer is kept as the whole one would be
+                    self._keep(args, stopped.answer)
+                    self.shell.displayhook.update_user_ns(stopped.answer)
+                raise
+            self._keep(args, result)
+            return result
+
+        run.__name__ = run.__qualname__ = parser.magic
+        run.__doc__ = parser.format_help()
+        run._ipython_magic_no_var_expand = True  # type: ignore[attr-defined]
+        run.needs_local_scope = True  # type: ignore[attr-defined]
+        run.belongs_to = "llm_magics"  # type: ignore[attr-defined]
+        return run
+
+    def _keep(self, args: argparse.Namespace, result: Any) -> None:
+        if getattr(args, "out", None):
+            self.shell.push({args.out: result})
+        if isinstance(result, Answer) and result.output_format == "code":
+            self.shell.set_next_input(result.data)
+
+
+def _without_semicolon(line: str, cell: str | None) -> tuple[str, str | None, bool]:
+    """A trailing ``;`` silences, as everywhere in IPython; it is no part of the prompt."""
+    text = (line if cell is None else cell).rstrip()
+    if not text.endswith(";"):
+        return line, cell, False
+    return (text[:-1], None, True) if cell is None else (line, text[:-1], True)
+
+
+def _fill(args: argparse.Namespace, namespace: dict[str, Any]) -> None:
+    """Replace ``{{expr}}`` in the prompt and in every option's value."""
+    for name, value in vars(args).items():
+        if isinstance(value, str):
+            setattr(args, name, interpolate(value, namespace))
+        elif isinstance(value, (list, tuple)):
+            filled = [interpolate(item, namespace) if isinstance(item, str) else item for item in value]
+            setattr(args, name, type(value)(filled))

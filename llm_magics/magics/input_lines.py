@@ -1,0 +1,47 @@
+"""Reads the two ways of typing a magic that IPython would take for something else.
+
+``%llm What is RAG?`` ends in IPython's sign for help, so the magic would never be called; and
+``%%llm --help`` without a body is refused as an empty cell. Both become ordinary line magics.
+``%llm?`` stays help.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+
+_LINE = re.compile(r"(?P<before>\s*(?:[^\W\d][\w.\[\]]*\s*=\s*)?)%(?P<name>\w+)\s+(?P<rest>\S.*\?\s*;?)\s*$")
+_HELP = re.compile(r"%%(?P<name>\w+)\s+(?:-h|--help|help)\s*$")
+
+
+class InputLines:
+    """An input transformer of IPython.
+
+    Attributes:
+        names: the names of our magics, with their parsers as values.
+    """
+
+    def __init__(self) -> None:
+        self.names: Mapping[str, object] = {}
+
+    def __call__(self, lines: Sequence[str]) -> list[str]:
+        """Rewrite the lines of one cell."""
+        filled = [line for line in lines if line.strip()]
+        if filled and filled[0].startswith("%%"):
+            found = _HELP.match(filled[0].rstrip())
+            if found and found["name"] in self.names and len(filled) == 1:
+                return [_call("", found["name"], "--help")]
+            return list(lines)
+        return list(self._rewritten(lines))
+
+    def _rewritten(self, lines: Sequence[str]) -> Iterable[str]:
+        for line in lines:
+            found = _LINE.match(line)
+            if found and found["name"] in self.names and found["rest"].strip() != "?":
+                yield _call(found["before"], found["name"], found["rest"].strip())
+            else:
+                yield line
+
+
+def _call(before: str, name: str, rest: str) -> str:
+    return f"{before}get_ipython().run_line_magic({name!r}, {rest!r})\n"
