@@ -184,7 +184,7 @@ def _answer_of(stream: AnswerStream, worker: _Worker) -> Answer | None:
         usage=chunks[-1].usage if chunks else Usage(stream.prompt.token_count),
         stop_reason="stopped",
         parsed=bool(text),
-        format=stream.format,
+        output_format=stream.format,
     )
 
 

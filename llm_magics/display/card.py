@@ -24,7 +24,8 @@ SEPARATOR = '<span class="llm-d"> · </span>'
 def style() -> str:
     """The style sheet as a ``<style>`` element."""
     sheet = importlib.resources.files(__package__).joinpath("style.css").read_text(encoding="utf-8")
-    return f"<style>{sheet}</style>"
+    smaller = re.sub(r"\s+", " ", re.sub(r"/\*.*?\*/", "", sheet, flags=re.DOTALL))  # each answer is saved with it
+    return f"<style>{smaller.strip()}</style>"
 
 
 def card(head: str, *parts: str, label: str) -> str:
@@ -142,13 +143,11 @@ def answer_bundle(answer: Answer, *, failed: bool = False) -> dict[str, str]:
 
 def body(answer: Answer) -> str:
     """The answer's text as its format asks for."""
-    if answer.format == "json":
-        pretty = json.dumps(answer.data, indent=2, ensure_ascii=False, default=_plain_value)
-        shown = pretty if answer.data is not None else answer.text
-        inner = f"<pre><code>{highlight(printable(shown), 'json')}</code></pre>"
-        return f'<div class="llm-body {NO_MATHS}">{inner}</div>'
-    classes = "jp-RenderedHTMLCommon " if answer.format == "markdown" else ""
-    return f'<div class="llm-body {classes}{NO_MATHS}">{piece(answer.text, answer.format)}</div>'
+    if answer.output_format in ("json", "code") and answer.data is not None:
+        coloured = highlight(*_code_of(answer))
+        return f'<div class="llm-body {NO_MATHS}"><pre>\n<code>{coloured}</code></pre></div>'
+    classes = "jp-RenderedHTMLCommon " if answer.output_format == "markdown" else ""
+    return f'<div class="llm-body {classes}{NO_MATHS}">{piece(answer.text, answer.output_format)}</div>'
 
 
 def piece(text: str, format: str) -> str:
@@ -162,12 +161,20 @@ def piece(text: str, format: str) -> str:
         return render(text)
     if format == "text":
         return f'<div class="llm-text">{escape(text)}</div>'
-    return f'<pre class="llm-joined"><code>\n{escape(text)}</code></pre>'
+    return f'<pre class="llm-joined">\n<code>{escape(text)}</code></pre>'
 
 
 def _figures(text: str) -> str:
     parts = re.split(r"(\d[\d.]*)", text)
     return "".join(f"<b>{part}</b>" if place % 2 else escape(part) for place, part in enumerate(parts))
+
+
+def _code_of(answer: Answer) -> tuple[str, str]:
+    """The parsed JSON or the code block in an answer, and the language it is in."""
+    if answer.output_format == "json":
+        return printable(json.dumps(answer.data, indent=2, ensure_ascii=False, default=_plain_value)), "json"
+    named = re.search(r"^ *(?:```|~~~) *([\w+#-]+)", answer.text, re.MULTILINE)
+    return printable(str(answer.data)), named[1] if named else "python"  # a notebook's code is mostly Python
 
 
 def _plain_value(value: object) -> object:

@@ -7,11 +7,12 @@ evaluating the answer shows its card again.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from ..messages import Prompt
 from ..results import Answer
-from .card import answer_bundle
+from .card import answer_html, answer_text
 
 _ATTRIBUTE = "_llm_magics_display"
 
@@ -29,11 +30,16 @@ class Formatters:
 
     def register(self) -> None:
         """Show ``Answer`` and ``Prompt`` as cards."""
-        from .prompt import prompt_bundle
+        from .prompt import prompt_html, prompt_text
 
         formatter = self._shell.display_formatter
-        for kind, bundle in ((Answer, answer_bundle), (Prompt, prompt_bundle)):
-            formatter.mimebundle_formatter.for_type(kind, _bundle_of(bundle))
+        kinds: list[tuple[type, Callable[[Any], str], Callable[[Any], str]]] = [
+            (Answer, answer_html, answer_text),
+            (Prompt, prompt_html, prompt_text),
+        ]
+        for kind, as_html, as_text in kinds:
+            formatter.formatters["text/html"].for_type(kind, as_html)
+            formatter.formatters["text/plain"].for_type(kind, _printer(as_text))
             formatter.ipython_display_formatter.for_type(kind, self._pass_over)
         self._shell.events.register("post_execute", self._forget)
 
@@ -41,7 +47,8 @@ class Formatters:
         """Take back what ``register`` did."""
         formatter = self._shell.display_formatter
         for kind in (Answer, Prompt):
-            formatter.mimebundle_formatter.pop(kind, None)
+            formatter.formatters["text/html"].pop(kind, None)
+            formatter.formatters["text/plain"].pop(kind, None)
             formatter.ipython_display_formatter.pop(kind, None)
         self._shell.events.unregister("post_execute", self._forget)
 
@@ -92,5 +99,9 @@ def mark_shown(shell: Any, value: object) -> None:
         formatters.mark_shown(value)
 
 
-def _bundle_of(bundle: Any) -> Any:
-    return lambda value, include=None, exclude=None: bundle(value)
+def _printer(as_text: Callable[[Any], str]) -> Callable[[Any, Any, bool], None]:
+    def printer(value: Any, pretty: Any, cycle: bool) -> None:
+        within = len(pretty.stack) > 1  # in a list or a dict, where a long text would drown the rest
+        pretty.text(repr(value) if within else as_text(value))
+
+    return printer

@@ -154,7 +154,8 @@ class NotebookView:
         """Repaint what changed."""
         for chunk in chunks:
             (self._thought if chunk.part == "reasoning" else self._body).add(chunk.text)
-            self._reasoned += chunk.part == "reasoning" and bool(chunk.text)
+            if chunk.part == "reasoning":
+                self._reasoned = chunk.usage.new_tokens
             self._status = chunk.status or self._status
             self._usage = chunk.usage
         if self._reasoned:
@@ -169,7 +170,7 @@ class NotebookView:
         """Replace the live card, and close every widget of it."""
         try:
             nothing = {"text/html": "", "text/plain": ""}
-            self._publish(card.answer_bundle(answer, failed=failed) if answer else nothing, update=True)
+            self._publish(card.answer_bundle(answer, failed=failed) if answer is not None else nothing, update=True)
         finally:
             for widget in reversed(self._made):
                 widget.close()
@@ -224,7 +225,7 @@ class _Growing:
         self._text = ""
         self._changed = False
         self.tail = self._piece("")
-        self.box = keep(W.VBox([self.tail]))
+        self.box = keep(W.VBox([self.tail], layout={"display": "none"}))
         self.box.add_class(name)
         for css in NO_MATHS.split():
             self.box.add_class(css)
@@ -237,6 +238,7 @@ class _Growing:
         if not self._changed:
             return
         self._changed = False
+        self.box.layout.display = None  # CSS decides from now on: the reasoning stays folded
         if len(self._text) > FREEZE:
             done, rest = self._split()
             if len(done) > FREEZE:

@@ -25,29 +25,37 @@ def show_prompt(prompt: Prompt, *, shell: Any) -> None:
         prompt: the turns and the text after the chat template.
         shell: the IPython shell; one with a kernel gets a card, any other gets printed text.
     """
-    bundle = prompt_bundle(prompt)
     if getattr(shell, "kernel", None) is None:
-        print(bundle["text/plain"])
+        print(prompt_text(prompt))
     else:
-        shell.display_pub.publish(bundle, {})
+        shell.display_pub.publish({"text/html": prompt_html(prompt), "text/plain": prompt_text(prompt)}, {})
     mark_shown(shell, prompt)
 
 
-def prompt_bundle(prompt: Prompt) -> dict[str, str]:
-    """The prompt as HTML and as plain text.
+def prompt_html(prompt: Prompt) -> str:
+    """The card of a prompt, special tokens set off.
 
     Args:
         prompt: the turns and the text after the chat template.
     """
-    count = f"{prompt.token_count} token{'' if prompt.token_count == 1 else 's'}"
-    turns = len(prompt.messages)
+    turns, length = _count(len(prompt.messages), "message"), _count(prompt.token_count, "token")
     # HTML drops a line break right after <pre>, so one is put there to be dropped.
     block = f'<div class="llm-body {NO_MATHS}"><pre class="llm-wrap">\n{_marked(prompt.text)}</pre></div>'
-    footer = foot([f"{turns} message{'' if turns == 1 else 's'}", f"{len(prompt.text)} characters", "nothing was run"])
-    return {
-        "text/html": card(head("exact prompt", "", count), block, footer, label=f"exact prompt, {count}"),
-        "text/plain": f"exact prompt, {count}:\n{printable(prompt.text)}",
-    }
+    footer = foot([turns, _count(len(prompt.text), "character"), "nothing was run"])
+    return card(head("exact prompt", "", length), block, footer, label=f"exact prompt, {length}")
+
+
+def prompt_text(prompt: Prompt) -> str:
+    """The prompt as plain text, below its length.
+
+    Args:
+        prompt: the turns and the text after the chat template.
+    """
+    return f"exact prompt, {_count(prompt.token_count, 'token')}:\n{printable(prompt.text)}"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _marked(text: str) -> str:

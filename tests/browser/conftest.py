@@ -98,9 +98,12 @@ class Lab:
         path = os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "tests" / "display")])
         self._log = (home / "lab.log").open("w")
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--LabApp.expose_app_in_browser=True"]
-            + [f"--ServerApp.port={self.url.rpartition(':')[2]}", "--ServerApp.port_retries=0", "--LabApp.news_url="]
-            + [f"--IdentityProvider.token={TOKEN}", f"--ServerApp.root_dir={self.root}"],
+            [
+                *(sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root"),
+                *("--LabApp.expose_app_in_browser=True", "--LabApp.news_url="),
+                *(f"--ServerApp.port={self.url.rpartition(':')[2]}", "--ServerApp.port_retries=0"),
+                *(f"--IdentityProvider.token={TOKEN}", f"--ServerApp.root_dir={self.root}"),
+            ],
             env=os.environ | folders | {"HOME": str(home), "PYTHONPATH": path},
             stdout=self._log,
             stderr=subprocess.STDOUT,

@@ -55,7 +55,7 @@ def a_stream(
             prompt=PROMPT,
             usage=seen[-1].usage,
             stop_reason=seen[-1].stop_reason or "end",
-            format=format,
+            output_format=format,
             **{"options": GenerationOptions(seed=7), **answer},
         )
 
