@@ -1,0 +1,82 @@
+"""``examples/run.py`` as ``make demo`` calls it."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+
+RUN = Path(__file__).parents[2] / "examples" / "run.py"
+
+
+def run(folder: Path, *cells: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run a notebook of these cells; one that begins with ``#`` is text. Results go to ``out``."""
+    made = [new_markdown_cell(cell) if cell.startswith("#") else new_code_cell(cell) for cell in cells]
+    nbformat.write(
+        new_notebook(cells=made, metadata={"kernelspec": {"name": "python3", "display_name": "Python 3"}}),
+        folder / "some.ipynb",
+    )
+    return subprocess.run(
+        [sys.executable, str(RUN), str(folder / "some.ipynb"), "--out", str(folder / "out")],
+        capture_output=True, text=True, timeout=300, env=os.environ | environment, cwd=folder,
+    )  # fmt: skip
+
+
+def test_a_run_shows_each_cell_with_its_answer_and_leaves_a_notebook_and_a_page(tmp_path: Path) -> None:
+    done = run(tmp_path, "# First part\nWords.", "print('one'); 'two'", "", "%%time\n\n3 + 4")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    lines = done.stdout.splitlines()
+    assert "First part" in lines
+    assert lines[3].startswith("[1/2] print('one'); 'two'") and lines[3].endswith(" s")
+    assert lines[4:6] == ["    one", "    'two'"]
+    assert "[2/2] %%time 3 + 4" in done.stdout and "    7" in lines
+    assert lines[-2:] == [f"Notebook: {tmp_path}/out/some.ipynb", f"Page:     {tmp_path}/out/some.html"]
+    executed = nbformat.read(tmp_path / "out" / "some.ipynb", as_version=4)
+    assert executed.cells[1].outputs[0].text == "one\n"
+    assert "two" in (tmp_path / "out" / "some.html").read_text(encoding="utf-8")
+
+
+def test_a_failing_cell_ends_the_run_with_one_line_and_the_notebook_up_to_there(tmp_path: Path) -> None:
+    wrong = "from llm_magics.errors import InputError\nraise InputError('it is wet', 'Dry it')"
+    done = run(tmp_path, "'before'", wrong, "'after'")
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == [
+        "",
+        "InputError: it is wet. Dry it",
+        f"The cells up to here are in {tmp_path}/out/some.ipynb",
+    ]
+    assert "'before'" in done.stdout and "'after'" not in done.stdout
+    assert len(nbformat.read(tmp_path / "out" / "some.ipynb", as_version=4).cells[0].outputs) == 1
+
+
+def test_a_kernel_that_dies_ends_the_run_with_one_line(tmp_path: Path) -> None:
+    done = run(tmp_path, "import os; os.kill(os.getpid(), 9)")
+    assert done.returncode == 1
+    assert "the kernel ended before the cell did" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_the_kernel_is_this_python_even_where_another_of_that_name_is_installed(tmp_path: Path) -> None:
+    spec = tmp_path / "data" / "kernels" / "python3"
+    spec.mkdir(parents=True)
+    (spec / "kernel.json").write_text('{"argv": ["/bin/false"], "display_name": "Other", "language": "python"}')
+    done = run(
+        tmp_path, "import sys\nprint(sys.executable)", JUPYTER_PATH=str(tmp_path / "data"), JUPYTER_PREFER_ENV_PATH="0"
+    )
+    assert done.returncode == 0, done.stderr
+    assert f"    {sys.executable}" in done.stdout.splitlines()
+
+
+def test_the_executed_notebook_holds_no_widget_where_the_cell_replaced_it(tmp_path: Path) -> None:
+    cell = (
+        "import ipywidgets\nfrom IPython.display import display\n"
+        "slot = display(ipywidgets.HTML('x'), display_id=True)\n"
+        "slot.update({'text/html': '<b>there</b>', 'text/plain': 'there'}, raw=True)"
+    )
+    done = run(tmp_path, cell)
+    assert "    there" in done.stdout.splitlines()
+    written = (tmp_path / "out" / "some.ipynb").read_text(encoding="utf-8")
+    assert "widget-state" not in written and "widget-view" not in written
