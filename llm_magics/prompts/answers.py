@@ -262,7 +262,7 @@ def _closing_brace(text: str, start: int) -> int:
 
 def _clean(raw: str) -> str:
     """An answer without the Markdown, LaTeX and full stop around it."""
-    text = raw.strip()
+    text = _LABEL.sub("", raw.strip())  # "The answer is: Answer: 20"
     if _FENCE.match(text):
         return text
     text = re.sub(r"\\(?:text|mathrm|mathbf)\{([^{}]*)\}", r"\1", text)
