@@ -85,6 +85,8 @@ def _pump(stream: AnswerStream, worker: _Worker, view: View, interrupts: _Interr
             view.paint(worker.take())
             end = time.monotonic()
             due = begin + max(interval, _LEISURE * (end - begin))
+        else:
+            view.tick()
     view.paint(worker.take())
 
 

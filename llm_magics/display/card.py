@@ -92,7 +92,7 @@ def state_of(answer: Answer) -> tuple[str, str]:
         return "stopped", "warn"
     if answer.stop_reason == "length":
         return f"cut at {answer.options.max_new_tokens} tokens", "warn"
-    return "done", ""
+    return ("done", "") if answer.parsed else ("no final answer", "warn")
 
 
 def answer_html(answer: Answer, *, failed: bool = False) -> str:

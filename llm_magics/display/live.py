@@ -21,6 +21,9 @@ from .markdown import NO_MATHS, escape, printable, split_finished
 FREEZE = 1500
 """Characters of finished blocks from which on they are sent no more. Resending everything is quadratic."""
 
+TICK = 0.25
+"""Seconds between two looks at whether the Stop button works, where no text comes."""
+
 HINT_AFTER = 1.0
 """Seconds after which the way to stop is told where the Stop button cannot work. A front end that can
 deliver its click opens a subshell within about 0.1 s of the first widget."""
@@ -35,6 +38,9 @@ class View(Protocol):
     def paint(self, chunks: Sequence[Chunk]) -> None:
         """Add the chunks that came since the last call, possibly none."""
 
+    def tick(self) -> None:
+        """Show that time passes, between two paints."""
+
     def finish(self, answer: Answer | None, *, failed: bool) -> None:
         """Put the final form in place; ``answer`` is None where nothing came."""
 
@@ -46,6 +52,9 @@ class SilentView:
         """Nothing to show."""
 
     def paint(self, chunks: Sequence[Chunk]) -> None:
+        """Nothing to show."""
+
+    def tick(self) -> None:
         """Nothing to show."""
 
     def finish(self, answer: Answer | None, *, failed: bool) -> None:
@@ -81,6 +90,9 @@ class TerminalView:
             self._shown += "" if dim else chunk.text
         sys.stdout.flush()
 
+    def tick(self) -> None:
+        """What is printed stays as it is."""
+
     def finish(self, answer: Answer | None, *, failed: bool) -> None:
         """Print what was not printed as it came, and what it cost."""
         self._write("\n" if self._part else "")
@@ -91,8 +103,8 @@ class TerminalView:
             text = card.without_text(answer)  # the reasoning is on the screen already
         if text.strip() != printable(self._shown).strip():
             self._write(("\n" if self._part else "") + text + "\n")
-        state = "" if failed else card.state_of(answer)[0]
-        ending = [state] if state not in ("", "done") else []
+        cut = answer.stop_reason in ("stopped", "length") and not failed
+        ending = [card.state_of(answer)[0]] if cut else []
         self._write("\n" + " · ".join([*ending, *card.costs(answer.usage, answer.options)]) + "\n")
         sys.stdout.flush()
 
@@ -166,6 +178,11 @@ class NotebookView:
         self._body.paint()
         self._paint_foot()
 
+    def tick(self) -> None:
+        """Keep the footer and the Stop button up to date where repaints are rare, as with --no-stream."""
+        if time.monotonic() - self._ticked > TICK:
+            self._paint_foot()
+
     def finish(self, answer: Answer | None, *, failed: bool) -> None:
         """Replace the live card, and close every widget of it."""
         try:
@@ -181,7 +198,8 @@ class NotebookView:
         self._stream.stop()
 
     def _paint_foot(self) -> None:
-        seconds = time.monotonic() - self._began
+        self._ticked = time.monotonic()
+        seconds = self._ticked - self._began
         items = card.costs(self._usage)
         if not self._usage.new_tokens:
             items = [f"reading {self._usage.prompt_tokens} prompt tokens", f"{seconds:.1f} s"]

@@ -86,6 +86,18 @@ def test_the_notebook_is_painted_at_most_as_often_as_asked(page: Any, monkeypatc
     assert 3 <= len(paints) <= 7
 
 
+def test_where_repaints_are_rare_the_way_to_stop_is_still_told(page: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from ipywidgets import HTML
+
+    sent: list[str] = []
+    notify = HTML.notify_change
+    monkeypatch.setattr(
+        HTML, "notify_change", lambda widget, change: (sent.append(str(change)), notify(widget, change))
+    )
+    show_answer(a_stream("word " * 75, per_second=50), shell=page, updates_per_second=0.001)
+    assert "To stop: interrupt the kernel" in "".join(sent)
+
+
 def test_finished_blocks_are_sent_only_once(page: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     from ipywidgets import HTML
 
