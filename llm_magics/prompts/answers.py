@@ -19,7 +19,7 @@ from ..results import Vote
 # "Answer: 4", "**Final answer:** 4" where a line or a sentence begins, and "### Answer" or
 # "**Answer**" on a line of its own.
 _LABEL = re.compile(
-    r"(?:^[ \t>#*_`-]*(?:\d+[.)][ \t]+)?|(?<=[.!?][ \t]))[*_]*"
+    r"(?:^[ \t>#*_`-]*(?:\d+[.)][ \t]+)?|(?<=[.!?:][ \t]))[*_]*"
     r"(?:(?:so|thus|therefore|hence),?[ \t]+)?(?:the[ \t]+)?(?:final[ \t]+)?"
     r"answer[ \t]*[*_]*[ \t]*[:\uff1a][ \t]*[*_]*"
     r"|^[ \t]*(?:#+[ \t]*|\*\*)(?:the[ \t]+)?(?:final[ \t]+)?answer[ \t*]*$",
@@ -28,7 +28,7 @@ _LABEL = re.compile(
 # "The answer is 4.", "the final answer to the question is: 4"
 _SENTENCE = re.compile(
     r"\b(?:the|final|correct)[ \t]+(?:final[ \t]+|correct[ \t]+)?answer"
-    r"(?:[ \t]+to[ \t][^.:\n]{1,80}?)?[ \t]+is\b[ \t]*:?",
+    r"(?:[ \t]+to[ \t][^.:\n]{1,80}?)?[ \t]+(?:is|will[ \t]+be)\b[ \t]*:?",
     re.IGNORECASE,
 )
 _BOXED = re.compile(r"\\boxed\s*\{")

@@ -35,6 +35,8 @@ from llm_magics.results import Vote
         ("Answer: 3\nWait.\nAnswer: 4", "4"),
         ("I said the answer is 3.\nAnswer: 4.", "4"),
         ("ANSWER: no", "no"),
+        ("Sure! Here's your answer: Answer: 3.", "3"),
+        ("The final answer will be: 9", "9"),
         ("The answer is: Answer: 20", "20"),
         ("3. Answer: Yes", "Yes"),
         ("So 3 + 8 = 11. Answer: 11.", "11"),

