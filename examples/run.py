@@ -91,7 +91,7 @@ def shown(cell: NotebookNode) -> Iterator[str]:
         wrapped
         for output in cell.outputs
         for line in plain(output).strip().splitlines()
-        for wrapped in textwrap.wrap(line, WIDTH - 4) or [""]
+        for wrapped in textwrap.wrap(line, WIDTH - 4, break_on_hyphens=False) or [""]
     ]
     yield from lines[:MOST_LINES]
     if len(lines) > MOST_LINES:
