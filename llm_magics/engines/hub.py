@@ -86,3 +86,16 @@ def _check_sizes(hub_id: str, info: Any, check: Callable[[Weights], None]) -> No
             f"{hub_id} is a download of {gigabytes(size)}, and {cache} has room for {gigabytes(free)}",
             "Set HF_HOME to a larger disk",
         )
+
+
+def login() -> None:
+    """The Hub's own login: a form in a notebook, a hidden prompt in a terminal.
+
+    Raises:
+        MissingPackageError: huggingface_hub is not installed.
+    """
+    try:
+        from huggingface_hub import login as hub_login
+    except ImportError as error:
+        raise MissingPackageError("huggingface_hub", "transformers") from error
+    hub_login(skip_if_logged_in=False)

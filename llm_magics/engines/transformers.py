@@ -52,18 +52,20 @@ def open_model(
     begin = time.perf_counter()
     torch = _import_torch()
     device = _device(request.device_map, torch)
-    quantize, dtype = request.quantize, request.dtype
-    if dtype == "auto":
-        dtype = "float32" if device == "cpu" else "bfloat16" if torch.cuda.is_bf16_supported() else "float16"
+    whole = request.dtype if request.dtype != "auto" else _natural_dtype(device, torch)
+    quantize, dtype = request.quantize, whole
 
     def check(weights: Weights) -> None:
-        nonlocal quantize
+        nonlocal quantize, dtype
         if quantize == "auto":
-            tight = device.startswith("cuda") and weights.bytes("none", dtype) > free_bytes(device)
+            tight = device.startswith("cuda") and weights.bytes("none", whole) > free_bytes(device)
             quantize = "nf4" if tight else "none"
+        if quantize != "none" and request.dtype == "auto":
+            # What stays unquantized is in 16 bits; bitsandbytes' int8 computes in float16.
+            dtype = "float16" if quantize == "int8" else "bfloat16"
         check_fits(source.name, weights, quantize, dtype, device)
 
-    folder = _folder(source, request, dtype, check, say)
+    folder = _folder(source, request, whole, check, say)
     check(_count_weights(folder))
     with _one_line_errors(source.name, request), quiet():
         tokenizer, model = _load(folder, request, quantize, dtype, device)
@@ -75,7 +77,7 @@ def open_model(
         source=source.location,
         engine="transformers",
         device=str(model.device),
-        dtype=dtype if quantize == "none" else str(model.dtype).removeprefix("torch."),
+        dtype=dtype,
         quantization=quantize,
         parameters=model.num_parameters(),
         memory=model.get_memory_footprint(),
@@ -200,7 +202,7 @@ class TransformersEngine:
         from transformers import StoppingCriteria, StoppingCriteriaList
         from transformers.generation.streamers import BaseStreamer
 
-        class Handover(BaseStreamer):  # type: ignore[misc]
+        class Handover(BaseStreamer):
             prompt_seen = False
 
             def put(self, value: Any) -> None:
@@ -211,7 +213,7 @@ class TransformersEngine:
             def end(self) -> None:
                 """The stream's end is put by ``_generate``, after an exception too."""
 
-        class Stopped(StoppingCriteria):  # type: ignore[misc]
+        class Stopped(StoppingCriteria):
             def __call__(self, input_ids: Any, scores: Any, **unused: Any) -> Any:
                 return torch.full((input_ids.shape[0],), stopped(), device=input_ids.device, dtype=torch.bool)
 
@@ -319,6 +321,12 @@ def _device(wanted: str, torch: Any) -> str:
     return wanted
 
 
+def _natural_dtype(device: str, torch: Any) -> str:
+    if device == "cpu":
+        return "float32"
+    return "bfloat16" if torch.cuda.is_bf16_supported() else "float16"
+
+
 def _folder(
     source: Source, request: ModelRequest, dtype: str, check: Callable[[Weights], None], say: Callable[[str], None]
 ) -> str:
@@ -360,7 +368,7 @@ def _load(folder: str, request: ModelRequest, quantize: str, dtype: str, device:
     tokenizer = AutoTokenizer.from_pretrained(folder, **code)
     model = AutoModelForCausalLM.from_pretrained(
         folder,
-        dtype=torch.float16 if quantize == "int8" else getattr(torch, dtype),  # bitsandbytes' int8 computes in float16
+        dtype=getattr(torch, dtype),
         device_map="auto" if device == "cuda" else device,
         quantization_config=_quantization(quantize),
         use_safetensors=True,
@@ -421,13 +429,16 @@ def _one_line_errors(name: str, request: ModelRequest) -> Iterator[None]:
         raise ModelFileError(f"{name} cannot be opened: {reason}") from error
 
 
+_FULL = ("not enough memory", "out of memory", "can't allocate memory")
+
+
 def _out_of_memory(error: BaseException) -> OutOfMemoryError | None:
     """The same as one line, or None where the error is another."""
     import torch
 
     text = str(error)
     if not isinstance(error, (torch.OutOfMemoryError, MemoryError)) and not (
-        isinstance(error, RuntimeError) and ("not enough memory" in text or "out of memory" in text)
+        isinstance(error, RuntimeError) and any(words in text for words in _FULL)
     ):
         return None
     return OutOfMemoryError(

@@ -1,0 +1,192 @@
+"""Opening and closing: the GGUF cache, the memory that comes back, and the names of models."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from llm_magics import ModelRequest, Session
+from llm_magics.aliases import MODELS
+from llm_magics.engines.dequantized import dequantized
+from llm_magics.engines.memory import Weights, check_fits
+from llm_magics.engines.resolve import resolve
+from llm_magics.errors import ModelFileError, ModelNotFoundError, ModelTooLargeError
+from llm_magics.messages import AskRequest
+
+
+def test_the_alias_is_found_in_the_installed_package():
+    source = resolve("smollm2")
+    assert source.kind == "gguf"
+    assert Path(source.location).stat().st_size > 90_000_000
+
+
+def test_a_copy_in_the_hubs_cache_comes_before_the_package(tmp_path, monkeypatch):
+    snapshot = tmp_path / "models--HuggingFaceTB--SmolLM2-135M-Instruct" / "snapshots" / "abc"
+    snapshot.mkdir(parents=True)
+    for name in ("config.json", "model.safetensors"):
+        (snapshot / name).touch()
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    assert resolve("smollm2").kind == "hub"
+
+
+def test_a_name_that_is_nearly_right_is_offered():
+    with pytest.raises(ModelNotFoundError, match=r"smolm2.*Did you mean smollm2"):
+        resolve("smolm2")
+
+
+def test_a_name_that_is_nothing_gets_the_list():
+    with pytest.raises(ModelNotFoundError, match="Take one of smollm2"):
+        resolve("zzzz")
+
+
+def test_a_missing_file_offers_its_neighbours(tmp_path):
+    (tmp_path / "llama.gguf").touch()
+    with pytest.raises(ModelNotFoundError, match=r"Did you mean llama\.gguf"):
+        resolve(str(tmp_path / "lama.gguf"))
+
+
+def test_a_folder_without_a_model_says_what_it_holds(tmp_path):
+    (tmp_path / "notes.txt").touch()
+    with pytest.raises(ModelFileError, match=r"config\.json is missing; it holds notes\.txt"):
+        resolve(str(tmp_path))
+
+
+def test_a_file_that_is_no_gguf_is_refused(tmp_path):
+    path = tmp_path / "model.gguf"
+    path.write_bytes(b"PK\x03\x04 not a model")
+    with pytest.raises(ModelFileError, match="no GGUF file"):
+        resolve(str(path))
+
+
+@pytest.mark.model
+@pytest.mark.parametrize("size", [100, 100_000, 60_000_000])
+def test_a_truncated_gguf_is_refused_and_leaves_nothing(tmp_path, monkeypatch, size):
+    monkeypatch.setenv("LLM_MAGICS_CACHE", str(tmp_path / "cache"))
+    packaged = MODELS["smollm2"].packaged()
+    path = tmp_path / "half.gguf"
+    with packaged.open("rb") as file:
+        path.write_bytes(file.read(size))
+    with pytest.raises(ModelFileError, match=r"half\.gguf is damaged or incomplete"):
+        dequantized(path, "float32", check=lambda weights: None, say=print)
+    assert not list((tmp_path / "cache").rglob("*.safetensors"))
+
+
+@pytest.mark.model
+@pytest.mark.slow
+def test_the_second_load_of_a_gguf_takes_a_tenth_of_the_first_and_gives_the_same_weights(tmp_path, monkeypatch):
+    monkeypatch.setenv("LLM_MAGICS_CACHE", str(tmp_path))
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: F401  (imports are not what is timed)
+
+    session = Session(say=lambda line: None)
+    seconds = []
+    for _ in range(2):
+        begin = time.perf_counter()
+        session.load(ModelRequest("smollm2"))
+        seconds.append(time.perf_counter() - begin)
+        weights = session._models["smollm2"].engine._model.model.norm.weight.sum().item()
+        session.unload()
+    assert seconds[1] <= 0.1 * seconds[0], seconds
+    assert torch.isfinite(torch.tensor(weights))
+    assert not list(tmp_path.rglob(".unpacking-*"))
+
+
+@pytest.mark.model
+def test_a_full_disk_leaves_no_half_written_model(tmp_path, monkeypatch):
+    """A real write that the system refuses: files may not grow past 50 MB in the child process."""
+    script = f"""
+import os, resource, signal
+os.environ["LLM_MAGICS_CACHE"] = {str(tmp_path)!r}
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (50_000_000, 50_000_000))
+from llm_magics import ModelRequest, Session
+from llm_magics.errors import ModelTooLargeError
+try:
+    Session().load(ModelRequest("smollm2"))
+except ModelTooLargeError as error:
+    print("refused:", error)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=300)
+    assert "refused: SmolLM2-135M-Instruct.Q4_1.gguf could not be unpacked" in done.stdout, done.stderr[-2000:]
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_too_little_room_on_the_disk_is_refused_before_anything_is_written(tmp_path, monkeypatch):
+    monkeypatch.setenv("LLM_MAGICS_CACHE", str(tmp_path))
+    monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": 1000})())
+    with pytest.raises(ModelTooLargeError, match="Set LLM_MAGICS_CACHE"):
+        dequantized(MODELS["smollm2"].packaged(), "float32", check=lambda weights: None, say=print)
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_the_size_of_a_7b_model_is_counted_as_the_papers_count_it():
+    seven = Weights(total=6_738_415_616, matrices=6_476_005_376)
+    assert seven.bytes("none", "float32") / 1.1 == pytest.approx(26.95e9, rel=0.01)
+    assert seven.bytes("nf4", "bfloat16") / 1.1 == pytest.approx(3.87e9, rel=0.02)
+
+
+def test_a_model_that_fits_nowhere_says_so():
+    with pytest.raises(ModelTooLargeError, match="take a smaller model"):
+        check_fits("huge", Weights(10**12, 10**12), "nf4", "bfloat16", "cpu", free=10**9)
+
+
+@pytest.mark.model
+@pytest.mark.slow
+def test_twenty_rounds_of_load_and_unload_leave_no_memory_behind():
+    script = """
+import os, psutil
+from llm_magics import AskRequest, ModelRequest, Session
+session = Session(say=lambda line: None)
+sizes = []
+for _ in range(20):
+    session.load(ModelRequest("smollm2"))
+    for chunk in session.llm("Hi", AskRequest(max_new_tokens=5)):
+        pass
+    session.unload()
+    sizes.append(psutil.Process().memory_info().rss)
+print(*sizes)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=600, check=True)
+    sizes = [int(size) for size in done.stdout.split()]
+    assert len(sizes) == 20
+    assert sizes[-1] <= 1.05 * sizes[1], [round(size / 1e6) for size in sizes]
+
+
+@pytest.mark.model
+def test_loading_over_a_name_never_holds_two_models():
+    script = """
+import threading, time, psutil
+from llm_magics import ModelRequest, Session
+import llm_magics.engines.transformers
+session = Session(say=lambda line: None)
+session.load(ModelRequest("smollm2"))
+import torch
+held = []
+original = llm_magics.engines.transformers._load
+def watched(*arguments):
+    import gc
+    held.append(sum(p.numel() for p in gc.get_objects() if isinstance(p, torch.nn.Parameter)))
+    return original(*arguments)
+llm_magics.engines.transformers._load = watched
+info = session.load(ModelRequest("smollm2", dtype="bfloat16"), name="smollm2")
+print(held[0], info.dtype, len(session.models))
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=300, check=True)
+    assert done.stdout.split() == ["0", "bfloat16", "1"]
+
+
+@pytest.mark.model
+def test_the_same_request_again_changes_nothing_and_unload_says_what_came_back():
+    session = Session(say=lambda line: None)
+    first = session.load(ModelRequest("smollm2"))
+    assert session.load(ModelRequest("smollm2")) is first
+    for _ in session.llm("Hi", AskRequest(max_new_tokens=2)):
+        pass  # the weights lie in mapped files: only what was read is in memory
+    freed = session.unload()
+    assert freed.before - freed.after > 0.5 * first.memory
+    with pytest.raises(ModelNotFoundError, match="%llm_load smollm2"):
+        session.unload()
