@@ -255,7 +255,8 @@ class Session:
         votes: int = 1,
         given: Sequence[Example] = (),
     ) -> AnswerStream:
-        """Ask for the reasoning and, apart from it, the final answer.
+        """Ask for the reasoning and, apart from it, the final answer. Without a repetition penalty unless
+        asked for: it punishes the very numbers that the reasoning needs.
 
         Args:
             text: the question.
@@ -275,7 +276,7 @@ class Session:
             raise InputError(f"--votes is {votes}", "It takes a whole number from 1, such as 5")
         messages = cot.build(text, strategy=strategy, examples=given, system=self._system(request))
         name, opened = self._model(request.model)
-        options = self._options(request, **({"temperature": 0.7} if votes > 1 else {}))
+        options = self._options(request, repetition_penalty=1.0, **({"temperature": 0.7} if votes > 1 else {}))
         if votes > 1 and options.greedy:
             raise InputError("--votes with --temperature 0 gives the same chain each time", "Leave one of them out")
         prompt = opened.engine.render(messages)

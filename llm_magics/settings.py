@@ -11,6 +11,7 @@ A name that does not exist and a value out of range are errors that say what was
 
 from __future__ import annotations
 
+import math
 import os
 import tomllib
 from collections.abc import Mapping
@@ -40,7 +41,7 @@ class LLMMagics(Configurable):
     )
     top_p = traitlets.Float(1.0, min=0.0, max=1.0, help="Default of --top-p.").tag(config=True)
     max_new_tokens = traitlets.Int(500, min=1, help="Default of --max-new-tokens.").tag(config=True)
-    repetition_penalty = traitlets.Float(1.1, min=0.01, help="Default of --repetition-penalty of %%llm and %%cot.").tag(
+    repetition_penalty = traitlets.Float(1.1, min=0.01, help="Default of --repetition-penalty of %%llm.").tag(
         config=True
     )
     seed = traitlets.Int(None, allow_none=True, min=0, help="Default of --seed; None draws one each time.").tag(
@@ -62,6 +63,13 @@ class LLMMagics(Configurable):
         value = str(proposal["value"])
         if value and not value.isidentifier():
             raise traitlets.TraitError(f"{value!r} cannot begin a name; letters, digits and _ can")
+        return value
+
+    @traitlets.validate("temperature", "top_p", "repetition_penalty", "updates_per_second")
+    def _number_is_usable(self, proposal: Any) -> float:
+        value, trait = float(proposal["value"]), proposal["trait"]
+        if not math.isfinite(value) or (trait.name == "top_p" and not value):
+            raise traitlets.TraitError(f"{trait.name} cannot be {value}")
         return value
 
     @classmethod
@@ -88,8 +96,19 @@ class LLMMagics(Configurable):
         try:
             self.set_trait(name, trait.from_string(value) if isinstance(value, str) else value)
         except (traitlets.TraitError, ValueError) as error:
-            what = "may be " + ", ".join(trait.values or ()) if isinstance(trait, traitlets.Enum) else trait.help
-            raise SettingsError(f"{name} cannot be {value!r}", what) from error
+            raise SettingsError(f"{name} cannot be {value!r}", _takes(trait)) from error
+
+
+def _takes(trait: Any) -> str:
+    """What may be typed for a setting."""
+    if isinstance(trait, traitlets.Enum):
+        return "It takes " + ", ".join(trait.values or ())
+    if not isinstance(trait, traitlets.Int | traitlets.Float):
+        return str(trait.help)
+    kind = "a whole number" if isinstance(trait, traitlets.Int) else "a number"
+    least = "above 0" if trait.name == "top_p" else f"from {trait.min:g}"
+    most = "" if trait.max in (None, math.inf) else f" to {trait.max:g}"
+    return f"It takes {kind} {least}{most}" + (", or None" if trait.allow_none else "")
 
 
 def load_settings(
@@ -130,7 +149,10 @@ def _project_places(folder: Path) -> list[tuple[str, dict[str, Any]]]:
                 found = tomllib.loads(file.read_text(encoding="utf-8"))
             except (tomllib.TOMLDecodeError, OSError, UnicodeDecodeError) as error:
                 raise SettingsError(f"{file} cannot be read: {error}") from error
-            return [(str(file), dict(found.get("tool", {}).get("llm_magics", {})))]
+            table = found.get("tool", {}).get("llm_magics", {})
+            if not isinstance(table, Mapping):
+                raise SettingsError(f"in {file}: llm_magics is {table!r}", "Write a table, [tool.llm_magics]")
+            return [(str(file), dict(table))]
     return []
 
 

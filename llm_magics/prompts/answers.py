@@ -275,6 +275,8 @@ def _clean(raw: str) -> str:
                 text = text[len(mark) : -len(mark)]
         if text.startswith((r"\(", r"\[")) and text.endswith((r"\)", r"\]")):
             text = text[2:-2]
+        if text.endswith(")") and text.count(")") > text.count("("):
+            text = text[:-1]
         if text.endswith(".") and not re.search(r"\.[A-Za-z]?\.$", text):  # not "..." nor "U.S."
             text = text[:-1]
     return text if re.search(r"\w", text) else ""
