@@ -79,7 +79,7 @@ def test_the_dry_run_shows_the_exact_prompt(cells):
 
 def test_every_answer_is_saved_as_html_and_text_without_widgets(cells):
     asked = [cell for cell in cells if cell.source.startswith(("%%llm", "%%fewshot", "%%cot", "%llm -t"))]
-    assert len(asked) == 9
+    assert len(asked) == 10
     for cell in asked:
         kinds = {kind for part in cell.outputs if "data" in part for kind in part.data}
         assert kinds == {"text/html", "text/plain"}, cell.source
