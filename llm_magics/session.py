@@ -460,7 +460,7 @@ class Session:
         request = question.request
         if request.history:
             chat = question.method == "llm"
-            self.history.record(Exchange(question.text, answer, request.cell, request.run, chat))
+            self.history.record(Exchange(plain.trim(question.text), answer, request.cell, request.run, chat))
         if wrong is not None:
             wrong.answer = answer
             raise wrong

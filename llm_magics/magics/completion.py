@@ -31,6 +31,7 @@ class Completion:
 
     def __init__(self, session: Session) -> None:
         self._session = session
+        self.__qualname__ = type(self).__qualname__  # IPython asks each matcher for it, and a function has one
         self.parsers: Mapping[str, Parser] = {}
 
     def __call__(self, context: CompletionContext) -> Any:

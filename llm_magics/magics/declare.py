@@ -68,14 +68,13 @@ class MagicGroup:
     def _function(self, method: Method, parser: Parser) -> Method:
         def run(line: str, cell: str | None = None, local_ns: dict[str, Any] | None = None) -> Any:
             line, cell, silent = _without_semicolon(line, cell)
+            namespace = {**self.shell.user_ns, **(local_ns or {})}
             try:
-                args, text = parser.read(line, cell)
+                args, text = parser.read(line, cell, lambda part: interpolate(part, namespace))
             except HelpWanted:
                 print(parser.format_help())
                 return None
             args.text, args.silent = text, silent
-            if not getattr(args, "no_interpolate", False):
-                _fill(args, {**self.shell.user_ns, **(local_ns or {})})
             try:
                 result = method(self, args)
             except Interrupted as stopped:
@@ -106,13 +105,3 @@ def _without_semicolon(line: str, cell: str | None) -> tuple[str, str | None, bo
     if not text.endswith(";"):
         return line, cell, False
     return (text[:-1], None, True) if cell is None else (line, text[:-1], True)
-
-
-def _fill(args: argparse.Namespace, namespace: dict[str, Any]) -> None:
-    """Replace ``{{expr}}`` in the prompt and in every option's value."""
-    for name, value in vars(args).items():
-        if isinstance(value, str):
-            setattr(args, name, interpolate(value, namespace))
-        elif isinstance(value, (list, tuple)):
-            filled = [interpolate(item, namespace) if isinstance(item, str) else item for item in value]
-            setattr(args, name, type(value)(filled))

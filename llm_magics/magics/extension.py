@@ -89,8 +89,10 @@ class Extension:
             name = prefix + parser.magic
             names[name] = parser
             for kind in ("line", "cell") if parser.kind == "line_cell" else ("line",):
-                self._before[kind, name] = self._shell.magics_manager.magics[kind].get(name)
-                self._shell.magics_manager.register_function(function, magic_kind=kind, magic_name=name)
+                # Not register_function: it also keeps the function in an object that nothing is ever taken out of.
+                magics = self._shell.magics_manager.magics[kind]
+                self._before[kind, name] = magics.get(name)
+                magics[name] = function
         self._input.names = self._completion.parsers = names
         taken = sorted({(name, _owner(other)) for (_, name), other in self._before.items() if other is not None})
         for name, owner in taken:

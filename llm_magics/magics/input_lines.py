@@ -1,8 +1,9 @@
-"""Reads the two ways of typing a magic that IPython would take for something else.
+"""Reads the ways of typing a magic that IPython would take for something else.
 
-``%llm What is RAG?`` ends in IPython's sign for help, so the magic would never be called; and
-``%%llm --help`` without a body is refused as an empty cell. Both become ordinary line magics.
-``%llm?`` stays help.
+``%llm What is RAG?`` ends in IPython's sign for help, so the magic would never be called; and a
+``%%llm`` line without a body is refused by IPython itself, with a traceback in a notebook. Both
+become ordinary calls: the first of the line magic, the second of the cell magic with an empty cell,
+or of the line magic for ``%%llm --help``. ``%llm?`` stays help.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 
 _LINE = re.compile(r"(?P<before>\s*(?:[^\W\d][\w.\[\]]*\s*=\s*)?)%(?P<name>\w+)\s+(?P<rest>\S.*\?\s*;?)\s*$")
-_HELP = re.compile(r"%%(?P<name>\w+)\s+(?:-h|--help|help)\s*$")
+_CELL = re.compile(r"%%(?P<name>\w+)(?:\s+(?P<rest>.*\S))?\s*$")
+_HELP = ("-h", "--help", "help")
 
 
 class InputLines:
@@ -28,9 +30,9 @@ class InputLines:
         """Rewrite the lines of one cell."""
         filled = [line for line in lines if line.strip()]
         if filled and filled[0].startswith("%%"):
-            found = _HELP.match(filled[0].rstrip())
+            found = _CELL.match(filled[0])
             if found and found["name"] in self.names and len(filled) == 1:
-                return [_call("", found["name"], "--help")]
+                return [_empty_cell(found["name"], found["rest"] or "")]
             return list(lines)
         return list(self._rewritten(lines))
 
@@ -45,3 +47,9 @@ class InputLines:
 
 def _call(before: str, name: str, rest: str) -> str:
     return f"{before}get_ipython().run_line_magic({name!r}, {rest!r})\n"
+
+
+def _empty_cell(name: str, rest: str) -> str:
+    if rest in _HELP:
+        return _call("", name, "--help")
+    return f"get_ipython().run_cell_magic({name!r}, {rest!r}, '\\n')\n"

@@ -35,11 +35,11 @@ class NotebookMagics(MagicGroup):
     def llm_history(self, args: argparse.Namespace) -> None:
         """Show, search, export or clear what was asked and answered in this session."""
         history = self.session.history
-        if args.clear:
-            print(f"{history.clear()} exchanges forgotten")
-        elif args.export:
+        if args.export:
             print(f"{history.export(args.export)} exchanges written to {args.export}")
-        else:
+        if args.clear:  # after the export: with both, nothing is lost
+            print(f"{history.clear()} exchanges forgotten")
+        if not args.clear and not args.export:
             self._show_history(" ".join(args.words), args.n)
 
     @magic(

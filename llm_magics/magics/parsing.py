@@ -12,7 +12,7 @@ import io
 import keyword
 import re
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn
 
 from ..errors import InputError, did_you_mean
@@ -66,12 +66,15 @@ class Parser(argparse.ArgumentParser):
         """The arguments that are not options."""
         return [action for action in self._actions if not action.option_strings]
 
-    def read(self, line: str, cell: str | None) -> tuple[argparse.Namespace, str]:
+    def read(
+        self, line: str, cell: str | None, fill: Callable[[str], str] = lambda part: part
+    ) -> tuple[argparse.Namespace, str]:
         """Parse a magic's line.
 
         Args:
             line: what follows the magic's name.
             cell: the cell's body; None for a line magic.
+            fill: replaces ``{{expr}}`` in an option's value, before it is converted, and in the prompt.
 
         Returns:
             The options, and the prompt (the cell, or the rest of the line).
@@ -80,27 +83,43 @@ class Parser(argparse.ArgumentParser):
             InputError: in one line, with what to type next.
             HelpWanted: ``--help``.
         """
+        words, rest = self._options_first(line) if self.prompt else (split(line), "")
+        if "--no-interpolate" in words:
+            fill = str
         if not self.prompt:
-            return self.parse_words(split(line)), cell or ""
-        words, rest = self._options_first(line)
+            return self.parse_words(words, fill), cell or ""
         if cell is None:
-            return self.parse_words(words), rest
+            return self.parse_words(words, fill), fill(rest)
         if rest:
             first = rest.split()[0]
             if first == "help":
                 raise HelpWanted
             raise InputError(
                 f"{self.prog} does not know {first!r} on its first line",
-                did_you_mean(first, self.flags) or f"The {self.prompt} goes on the lines below it",
+                self._nearest(first) or f"The {self.prompt} goes on the lines below it",
             )
-        return self.parse_words(words), cell
+        return self.parse_words(words, fill), fill(cell)
 
-    def parse_words(self, words: Sequence[str]) -> argparse.Namespace:
-        """Parse words that are split already."""
-        parsed, unknown = self.parse_known_args(list(words))
+    def parse_words(self, words: Sequence[str], fill: Callable[[str], str] = str) -> argparse.Namespace:
+        """Parse words that are split already; ``fill`` as in ``read``."""
+        parsed, unknown = self.parse_known_args(list(self._with_values(words, fill)))
         if unknown:
             self._unknown(unknown[0])
         return parsed
+
+    def _with_values(self, words: Sequence[str], fill: Callable[[str], str]) -> Iterator[str]:
+        """Each option in one piece with its value, so that ``--stop "---"`` is not read as an option."""
+        rest = iter(words)
+        for word in rest:
+            action = self._option_string_actions.get(word)
+            value = next(rest, None) if action is not None and action.nargs is None else None
+            if action is None or value is None or value in self._option_string_actions:
+                yield fill(word)
+                if value is not None:
+                    yield value
+                continue
+            name = action.option_strings[-1]
+            yield f"{name}={fill(value)}" if name.startswith("--") else name + fill(value)
 
     def error(self, message: str) -> NoReturn:
         """Turn argparse's message into an ``InputError``."""
@@ -117,9 +136,13 @@ class Parser(argparse.ArgumentParser):
             raise InputError(f"{self.prog} takes no {word!r}", f"{self.prog} --help shows what it takes")
         raise InputError(
             f"{self.prog} has no option {flag}",
-            did_you_mean(flag, [name for name in self.flags if name.startswith("--")])
-            or f"{self.prog} --help shows its options",
+            self._nearest(flag) or f"{self.prog} --help shows its options",
         )
+
+    def _nearest(self, word: str) -> str:
+        """The option that was meant; compared without dashes, which would make all of them alike."""
+        near = did_you_mean(word.lstrip("-"), [name[2:] for name in self.flags if name.startswith("--")])
+        return near.replace("mean ", "mean --")
 
     def _options_first(self, line: str) -> tuple[list[str], str]:
         """The words of the options at the beginning, and the rest of the line as typed."""
@@ -160,7 +183,7 @@ class Parser(argparse.ArgumentParser):
         """A prompt in quotes loses them, and options may follow it: ``"What is RAG?" -t 0``."""
         if rest[:1] == '"' and rest.count('"') == 1:
             raise InputError('the line has an opening " without its closing "', "Close it, or leave it out")
-        whole = re.fullmatch(r"(?s)([\"'])(.*?)\1(\s+-.*)?", rest)
+        whole = re.fullmatch(r"(?s)([\"'])((?:(?!\1).)*)\1(\s+--?[A-Za-z].*)?", rest)  # not: "yes" or "no"
         if whole is None:
             return rest, []
         return whole[2], split(whole[3] or "")

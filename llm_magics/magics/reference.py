@@ -76,7 +76,7 @@ def _long(action: argparse.Action) -> str:
 
 def _spelling(action: argparse.Action) -> str:
     value = f" {action.metavar}" if action.metavar and action.nargs != 0 else ""
-    return f"`{', '.join(action.option_strings)}{value if action.option_strings else action.metavar}`"
+    return _cell(f"`{', '.join(action.option_strings)}{value if action.option_strings else action.metavar}`")
 
 
 def _help(parser: Parser, action: argparse.Action) -> str:
