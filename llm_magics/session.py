@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import secrets
+import random
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -316,7 +316,7 @@ class Session:
             stop=request.stop,
         )
         if options.seed is None and not options.greedy:
-            options = dataclasses.replace(options, seed=secrets.randbelow(10**6))  # short enough to type again
+            options = dataclasses.replace(options, seed=random.SystemRandom().randrange(10**6))
         return options
 
     def _system(self, request: AskRequest) -> str:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import math
 import os
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -145,6 +144,8 @@ def _project_places(folder: Path) -> list[tuple[str, dict[str, Any]]]:
     for parent in (folder, *folder.parents):
         file = parent / "pyproject.toml"
         if file.is_file():
+            import tomllib
+
             try:
                 found = tomllib.loads(file.read_text(encoding="utf-8"))
             except (tomllib.TOMLDecodeError, OSError, UnicodeDecodeError) as error:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import sys
 import time
-import uuid
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
@@ -126,7 +125,7 @@ class NotebookView:
     def __init__(self, stream: AnswerStream, shell: Any) -> None:
         self._stream = stream
         self._shell = shell
-        self._display_id = uuid.uuid4().hex
+        self._display_id = os.urandom(16).hex()
         self._usage = Usage(prompt_tokens=stream.prompt.token_count)
         self._reasoned = 0
         self._status = ""

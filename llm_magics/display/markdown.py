@@ -13,13 +13,13 @@ import functools
 import html
 import re
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from markdown_it import MarkdownIt
-from markdown_it.rules_block import StateBlock
-from markdown_it.rules_inline import StateInline
-from markdown_it.token import Token
-from mdit_py_plugins.dollarmath import dollarmath_plugin
+if TYPE_CHECKING:
+    from markdown_it import MarkdownIt
+    from markdown_it.rules_block import StateBlock
+    from markdown_it.rules_inline import StateInline
+    from markdown_it.token import Token
 
 NO_MATHS = "tex2jax_ignore mathjax_ignore"
 """Classes that keep MathJax 2 (nbconvert) and 3 (JupyterLab) away from an element."""
@@ -129,6 +129,9 @@ def _code_class(kind: Any) -> str:
 
 @functools.cache
 def _parser() -> MarkdownIt:
+    from markdown_it import MarkdownIt
+    from mdit_py_plugins.dollarmath import dollarmath_plugin
+
     parser = MarkdownIt("commonmark", {"html": False, "highlight": lambda code, name, _: highlight(code, name)})
     parser.enable(["table", "strikethrough"]).disable("image")
     parser.use(dollarmath_plugin, allow_labels=False, allow_space=False, allow_digits=False, double_inline=True)
