@@ -132,7 +132,6 @@ def test_the_answer_is_shown_once(notebook: Any, fake: Any, cell: str) -> None:
     assert [("hello there" in str(output), output.get("update")) for output in outputs][-1] == (True, True)
     assert len({output["transient"]["display_id"] for output in outputs}) == 1
     assert sum(not output.get("update") for output in outputs) == 1
-    notebook.good("_ if 'x' not in dir() else x")
 
 
 def test_a_kept_answer_is_shown_again_when_it_is_evaluated(notebook: Any, fake: Any) -> None:
