@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 __all__ = [
     "Answer",
+    "AskRequest",
     "Example",
     "LLMMagicsError",
     "Message",
@@ -24,6 +25,7 @@ __all__ = [
 
 _HOMES = {
     "Answer": "results",
+    "AskRequest": "messages",
     "Example": "messages",
     "LLMMagicsError": "errors",
     "Message": "messages",
@@ -37,7 +39,7 @@ if TYPE_CHECKING:
 
     from .engines.scripted import ScriptedEngine
     from .errors import LLMMagicsError
-    from .messages import Example, Message, ModelRequest
+    from .messages import AskRequest, Example, Message, ModelRequest
     from .results import Answer
     from .session import Session
 

@@ -23,11 +23,16 @@ Exceptions that are not ours are bugs and keep their traceback.
 from __future__ import annotations
 
 import difflib
+import re
+import traceback
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .results import Answer
+
+
+_MAGIC_NAME = re.compile(r"(?<![%\w])(%{1,2})((?:llm|fewshot|cot|rag)(?:_[a-z]+)?)\b")
 
 
 class LLMMagicsError(Exception):
@@ -40,11 +45,13 @@ class LLMMagicsError(Exception):
 
     def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(message, hint)
+        self.prefix = ""  # of the magics' names, where they were given one
         self.message = " ".join(message.split())
         self.hint = " ".join(hint.split())
 
     def __str__(self) -> str:
-        return f"{self.message}. {self.hint}" if self.hint else self.message
+        text = f"{self.message}. {self.hint}" if self.hint else self.message
+        return _MAGIC_NAME.sub(rf"\1{self.prefix}\2", text) if self.prefix else text
 
     def _render_traceback_(self) -> list[str]:
         return [f"{type(self).__name__}: {self}"]
@@ -125,10 +132,23 @@ class Interrupted(KeyboardInterrupt):
 
     def __init__(self, message: str, *, answer: Answer | None = None) -> None:
         super().__init__(message)
+        self.prefix = ""
         self.answer = answer
 
     def _render_traceback_(self) -> list[str]:
         return [f"KeyboardInterrupt: {self.args[0]}"]
+
+
+def release(error: BaseException) -> None:
+    """Drop what the frames of an error and of its causes hold: they would keep a model in memory.
+
+    The notebook keeps the last error until the next one. Ours show one line, so nobody looks at
+    their frames; those that are still running are left alone.
+    """
+    seen: BaseException | None = error
+    while seen is not None:
+        traceback.clear_frames(seen.__traceback__)
+        seen = seen.__cause__ or seen.__context__
 
 
 def did_you_mean(word: str, known: Iterable[str], *, count: int = 1) -> str:

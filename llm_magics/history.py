@@ -6,10 +6,12 @@ from there. The log keeps the replaced ones, marked, so that nothing a person sa
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +52,11 @@ class Exchange:
             "question": self.question,
             "answer": answer.text,
             "reasoning": answer.reasoning,
+            "parsed": answer.parsed,
+            "votes": [dataclasses.asdict(vote) for vote in answer.votes],
+            "chains": answer.chains,
+            "probabilities": answer.probabilities,
+            "messages": [message.as_dict() for message in answer.messages],
             "prompt": answer.prompt,
             "options": dataclasses.asdict(answer.options),
             "usage": dataclasses.asdict(answer.usage),
@@ -116,19 +123,24 @@ class History:
             self._exchanges.clear()
         return count
 
-    def export(self, path: str | Path) -> int:
+    @staticmethod
+    def export(exchanges: Sequence[Exchange], path: str | Path) -> int:
         """Write JSON Lines, one exchange a line; return how many.
 
         Raises:
             InputError: the file cannot be written; an older one of that name stays as it was.
         """
-        path = Path(path).expanduser()
-        unfinished = path.with_name(f".{path.name}.unfinished")
-        lines = [json.dumps(exchange.as_dict(), ensure_ascii=False) for exchange in self._exchanges]
+        lines = [json.dumps(exchange.as_dict()) for exchange in exchanges]  # in ASCII: any text can be written
+        unfinished: Path | None = None
         try:
+            target = Path(path).expanduser()
+            unfinished = target.with_name(f".{target.name}.unfinished")
             unfinished.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
-            unfinished.replace(path)
-        except OSError as error:
-            unfinished.unlink(missing_ok=True)
-            raise InputError(f"{path} cannot be written: {error.strerror}", "Give another file name") from error
+            unfinished.replace(target)
+        except (OSError, ValueError) as error:
+            if unfinished is not None:
+                with contextlib.suppress(OSError):
+                    unfinished.unlink(missing_ok=True)
+            reason = getattr(error, "strerror", None) or error
+            raise InputError(f"{path} cannot be written: {reason}", "Give another file name") from error
         return len(lines)

@@ -93,6 +93,7 @@ class Answer(str):
         stop_reason: ``end``, ``length``, ``stop`` (a stop text) or ``stopped`` (a person).
         parsed: False where ``%%cot`` found no final answer; ``text`` is then empty, never a guess.
         votes: for ``%%cot --votes``: final answers, the most frequent first.
+        chains: for ``%%cot --votes``: how many chains were sampled, those without a final answer too.
         probabilities: for ``--choices``: the probability of each choice; they sum to 1.
         data: for ``--format json``: the parsed value.
         output_format: how the answer is shown: ``markdown``, ``text``, ``json`` or ``code``.
@@ -109,6 +110,7 @@ class Answer(str):
     stop_reason: StopReason
     parsed: bool
     votes: tuple[Vote, ...]
+    chains: int
     probabilities: dict[str, float]
     data: Any
     output_format: str
@@ -126,6 +128,7 @@ class Answer(str):
         stop_reason: StopReason = "end",
         parsed: bool = True,
         votes: tuple[Vote, ...] = (),
+        chains: int = 0,
         probabilities: dict[str, float] | None = None,
         data: Any = None,
         output_format: str = "markdown",
@@ -144,6 +147,7 @@ class Answer(str):
             stop_reason=stop_reason,
             parsed=parsed,
             votes=votes,
+            chains=chains,
             probabilities=dict(probabilities or {}),
             data=data,
             output_format=output_format,
@@ -162,6 +166,7 @@ class AnswerStream:
         model: name of the loaded model.
         format: ``markdown``, ``text``, ``json`` or ``code``.
         prompt: what is sent.
+        options: the generation options in force.
         chunks: called once with a stop event; yields the chunks. When the event is set it ends
             with ``stop_reason="stopped"`` at the next token.
         finish: called once with all chunks; returns the answer. Runs after a stop as well.
@@ -174,6 +179,7 @@ class AnswerStream:
         model: str,
         format: str,
         prompt: Prompt,
+        options: GenerationOptions,
         chunks: Callable[[threading.Event], Iterator[Chunk]],
         finish: Callable[[list[Chunk]], Answer],
     ) -> None:
@@ -181,12 +187,17 @@ class AnswerStream:
         self.model = model
         self.format = format
         self.prompt = prompt
+        self.options = options
         self._chunks = chunks
         self._finish = finish
+        self._begun = False
         self._stop = threading.Event()
         self._answer: Answer | None = None
 
     def __iter__(self) -> Iterator[Chunk]:
+        if self._begun:
+            raise LLMMagicsError("an answer can be streamed once", "Ask again for another")
+        self._begun = True
         seen: list[Chunk] = []
         for chunk in self._chunks(self._stop):
             seen.append(chunk)

@@ -24,21 +24,21 @@ from pathlib import Path
 from typing import Any
 
 from .engines.base import Engine, Scorer
-from .errors import AnswerFormatError, BusyError, InputError, ModelNotFoundError, did_you_mean
+from .errors import AnswerFormatError, BusyError, InputError, Interrupted, ModelNotFoundError, did_you_mean
 from .history import Exchange, History
 from .messages import AskRequest, Example, GenerationOptions, Message, ModelRequest, Prompt
-from .prompts import answers, cot, examples, fewshot, plain
+from .prompts import answers, cot, examples, fewshot, plain, templates
 from .results import Answer, AnswerStream, Chunk, MemoryFreed, ModelInfo, Usage
 from .settings import LLMMagics, load_settings
 
 
 @dataclasses.dataclass
 class _OpenModel:
-    """A loaded model, what was asked for, and the lock of the cell it is answering."""
+    """A loaded model, where it came from and how it was asked for, and the lock of the cell it is answering."""
 
     engine: Engine
     info: ModelInfo
-    request: ModelRequest | None
+    origin: object
     busy: threading.Lock = dataclasses.field(default_factory=threading.Lock)
 
 
@@ -49,6 +49,7 @@ class _Question:
     method: str
     text: str
     model: str
+    opened: _OpenModel
     prompt: Prompt
     options: GenerationOptions
     request: AskRequest
@@ -71,6 +72,7 @@ class Session:
         self.history = History()
         self._say = say
         self._models: dict[str, _OpenModel] = {}
+        self._lock = threading.RLock()  # held while models are opened and closed, never while one answers
         self._embedder: tuple[str, Callable[[Sequence[str], str], Sequence[float]]] | None = None
 
     # Models
@@ -83,28 +85,38 @@ class Session:
     def load(self, request: ModelRequest, *, name: str = "") -> ModelInfo:
         """Open a model. One of the same name is closed first, so that two are never in memory.
 
-        The same request for a name that is open already changes nothing.
+        The same request for a name that is open already changes nothing, and takes 0 seconds, unless
+        the files have changed since.
 
         Args:
             request: what to open, and how.
             name: what to call it; the alias, or the last part of the id, unless given.
 
         Raises:
-            ModelError: one of its kinds. Where the files cannot be found, the old model stays.
+            ModelError: one of its kinds. The old model stays open where the new one is not found,
+                damaged in its headers, or too large.
+            Interrupted: the person stopped it.
         """
-        from .engines.resolve import resolve
-        from .engines.transformers import open_model
+        from .engines import resolve, transformers
 
-        source = resolve(request.model, revision=request.revision, known=self._models)
-        name = name or source.name
-        opened = self._models.get(name)
-        if opened is not None and opened.request == request:
-            self._models[name] = self._models.pop(name)  # the last one answers
-            return opened.info
-        if opened is not None:
-            self.unload(name)
-        engine = open_model(dataclasses.replace(source, name=name), request, say=self._say)
-        return self._keep(name, engine, request)
+        if request.chat_template:
+            request = dataclasses.replace(request, chat_template=templates.chat_template(request.chat_template))
+        with self._lock:
+            source = resolve.resolve(request.model, revision=request.revision, known=self._models)
+            source = dataclasses.replace(source, name=name or source.name)
+            opened = self._models.get(source.name)
+            if opened is not None and opened.origin == (source, request):
+                self._models[source.name] = self._models.pop(source.name)  # the last one answers
+                return dataclasses.replace(opened.info, seconds=0.0)
+            try:
+                memory = opened.info.memory if opened else 0
+                prepared = transformers.prepare(source, request, coming_back=memory, say=self._say)
+                if opened is not None:
+                    self.unload(source.name)
+                engine = transformers.load(prepared)
+            except KeyboardInterrupt:
+                raise Interrupted(f"stopped while opening {source.name}; it is not open") from None
+            return self._keep(source.name, engine, (source, request))
 
     def add(self, name: str, engine: Engine) -> ModelInfo:
         """Make an engine of one's own a loaded model; one of that name is closed first.
@@ -113,13 +125,14 @@ class Session:
             name: what to call it.
             engine: any object with the methods of ``Engine``, such as a ``ScriptedEngine``.
         """
-        if name in self._models:
-            self.unload(name)
-        return self._keep(name, engine, None)
+        with self._lock:
+            if name in self._models:
+                self.unload(name)
+            return self._keep(name, engine, None)
 
-    def _keep(self, name: str, engine: Engine, request: ModelRequest | None) -> ModelInfo:
+    def _keep(self, name: str, engine: Engine, origin: object) -> ModelInfo:
         info = dataclasses.replace(engine.info(), name=name)
-        self._models[name] = _OpenModel(engine, info, request)
+        self._models[name] = _OpenModel(engine, info, origin)
         return info
 
     def unload(self, name: str = "") -> MemoryFreed:
@@ -132,11 +145,15 @@ class Session:
             ModelNotFoundError: no such model is loaded.
             BusyError: it is answering a cell.
         """
+        with self._lock:
+            name, opened = self._find(name)
+            if not opened.busy.acquire(blocking=False):
+                raise BusyError(f"{name} is answering another cell", "Stop that cell first")
+            return self._close(name, opened)
+
+    def _close(self, name: str, opened: _OpenModel) -> MemoryFreed:
         from .engines import memory
 
-        name, opened = self._find(name)
-        if not opened.busy.acquire(blocking=False):
-            raise BusyError(f"{name} is answering another cell", "Stop that cell first")
         memory.give_back()
         before = memory.used_bytes(opened.info.device)
         del self._models[name]
@@ -169,10 +186,11 @@ class Session:
 
     def _model(self, name: str) -> tuple[str, _OpenModel]:
         """The model that answers; the default one is opened where none is loaded."""
-        if not self._models and name in ("", self.settings.default_model):
-            info = self.load(ModelRequest(self.settings.default_model))
-            self._say(f"Opened {info.name} (no model was loaded; %llm_load opens others)")
-        return self._find(name)
+        with self._lock:
+            if not self._models and name in ("", self.settings.default_model):
+                info = self.load(ModelRequest(self.settings.default_model))
+                self._say(f"Opened {info.name} (no model was loaded; %llm_load opens others)")
+            return self._find(name)
 
     # Asking
 
@@ -203,8 +221,9 @@ class Session:
             turns = turns[2:]
         left_out = (len(self._conversation(request)) - len(turns)) // 2
         if left_out:
-            self._say(f"{left_out} earlier exchanges left out: {name} reads {opened.info.context} tokens")
-        return self._one_answer(_Question("llm", text, name, prompt, options, request), answers.split_thinking)
+            what = "1 earlier exchange" if left_out == 1 else f"{left_out} earlier exchanges"
+            self._say(f"{what} left out: {name} reads {opened.info.context} tokens")
+        return self._one_answer(_Question("llm", text, name, opened, prompt, options, request))
 
     def fewshot(
         self,
@@ -243,8 +262,8 @@ class Session:
         options = self._options(request, temperature=0.0, repetition_penalty=1.0)
         cell = dataclasses.replace(cell, examples=chosen)
         prompt = opened.engine.render(fewshot.build(cell, system=self._system(request)))
-        question = _Question("fewshot", text, name, prompt, options, request)
-        return self._one_choice(question, choices) if choices else self._one_answer(question, answers.split_thinking)
+        question = _Question("fewshot", text, name, opened, prompt, options, request)
+        return self._one_choice(question, choices) if choices else self._one_answer(question)
 
     def cot(
         self,
@@ -280,8 +299,8 @@ class Session:
         if votes > 1 and options.greedy:
             raise InputError("--votes with --temperature 0 gives the same chain each time", "Leave one of them out")
         prompt = opened.engine.render(messages)
-        question = _Question("cot", text, name, prompt, options, request)
-        return self._majority(question, votes) if votes > 1 else self._one_answer(question, _reasoning_and_answer)
+        question = _Question("cot", text, name, opened, prompt, options, request)
+        return self._majority(question, votes) if votes > 1 else self._one_answer(question)
 
     @staticmethod
     def examples(source: object, name: str) -> tuple[Example, ...]:
@@ -334,8 +353,8 @@ class Session:
             self._embedder = self.settings.embedding, Embedder(self.settings.embedding).similarities
         return self._embedder[1](texts, question)
 
-    def _one_answer(self, question: _Question, split: Callable[[str], tuple[str, str]]) -> AnswerStream:
-        """One generation; ``split`` parts its text into reasoning and answer."""
+    def _one_answer(self, question: _Question) -> AnswerStream:
+        """One generation, parted into reasoning and answer."""
         reasons = question.method == "cot"
 
         def chunks(stop: threading.Event) -> Iterator[Chunk]:
@@ -343,44 +362,49 @@ class Session:
                 yield dataclasses.replace(chunk, part="reasoning") if reasons else chunk
 
         def finish(seen: list[Chunk]) -> Answer:
-            reasoning, text = split("".join(chunk.text for chunk in seen))
-            parsed = bool(text) or not reasons
-            return self._answer(question, seen, text, reasoning=reasoning, parsed=parsed)
+            text = "".join(chunk.text for chunk in seen)
+            if not reasons:
+                reasoning, text = answers.split_thinking(text)
+                return self._answer(question, seen, text, reasoning=reasoning)
+            final = answers.final_answer(text, whole=seen[-1].stop_reason in ("end", "stop"))
+            return self._answer(question, seen, final.answer, reasoning=final.reasoning, parsed=final.parsed)
 
         return self._stream(question, chunks, finish)
 
     def _majority(self, question: _Question, count: int) -> AnswerStream:
         """Several chains one after the other, and the final answer that most of them give."""
-        chains: list[str] = []
+        chains: list[tuple[str, bool]] = []  # the text, and whether it came to its own end
 
         def chunks(stop: threading.Event) -> Iterator[Chunk]:
             spent = Usage()
             for number in range(count):
                 options = dataclasses.replace(question.options, seed=(question.options.seed or 0) + number)
                 status = f"chain {number + 1} of {count}"
-                chains.append("")
                 before = f"\n\n#### Chain {number + 1}\n\n"
+                text = ""
                 for chunk in self._generate(question, options, stop):
-                    chains[-1] += chunk.text
+                    text += chunk.text
                     usage = spent + chunk.usage
                     last = chunk.stop_reason if chunk.stop_reason == "stopped" or number == count - 1 else None
                     yield Chunk(before + chunk.text, usage, last, "reasoning", status)
                     before = ""
+                chains.append((text, chunk.stop_reason in ("end", "stop")))
                 spent = usage
                 if stop.is_set():
                     return
 
         def finish(seen: list[Chunk]) -> Answer:
-            votes = answers.tally([answers.final_answer(chain) for chain in chains])
+            votes = answers.tally([answers.final_answer(text, whole=whole) for text, whole in chains])
             reasoning = "".join(chunk.text for chunk in seen).strip()
-            text = votes[0].answer if votes else ""
-            return self._answer(question, seen, text, reasoning=reasoning, parsed=bool(votes), votes=votes)
+            best = votes[0].answer if votes else ""
+            details = {"reasoning": reasoning, "parsed": bool(votes), "votes": votes, "chains": len(chains)}
+            return self._answer(question, seen, best, **details)
 
         return self._stream(question, chunks, finish)
 
     def _one_choice(self, question: _Question, choices: Sequence[str]) -> AnswerStream:
         """The most probable of the choices, by the model's own probabilities."""
-        engine = self._models[question.model].engine
+        engine = question.opened.engine
         if not isinstance(engine, Scorer):
             raise InputError(f"{question.model} cannot give probabilities", "Leave --choices out")
         if len(set(choices)) < 2:
@@ -389,7 +413,7 @@ class Session:
 
         def chunks(stop: threading.Event) -> Iterator[Chunk]:
             begin = time.perf_counter()
-            with self._answering(question.model):
+            with self._answering(question):
                 probabilities.update(zip(choices, engine.score(question.prompt, choices), strict=True))
             best = max(probabilities, key=probabilities.__getitem__)
             seconds = time.perf_counter() - begin
@@ -401,20 +425,23 @@ class Session:
         return self._stream(question, chunks, finish)
 
     def _generate(self, question: _Question, options: GenerationOptions, stop: threading.Event) -> Iterator[Chunk]:
-        with self._answering(question.model) as engine:
+        with self._answering(question) as engine:
             yield from engine.stream(question.prompt, options, stop)
 
     @contextlib.contextmanager
-    def _answering(self, name: str) -> Iterator[Engine]:
+    def _answering(self, question: _Question) -> Iterator[Engine]:
         """The engine, for one answer at a time.
 
         Raises:
             BusyError: it is answering another cell.
+            ModelNotFoundError: it was closed, or replaced, after the prompt was made for it.
         """
-        opened = self._find(name)[1]
+        opened = question.opened
         if not opened.busy.acquire(blocking=False):
-            raise BusyError(f"{name} is answering another cell", "Run this one again when that has ended")
+            raise BusyError(f"{question.model} is answering another cell", "Run this one again when that has ended")
         try:
+            if self._models.get(question.model) is not opened:
+                raise ModelNotFoundError(f"{question.model} was closed meanwhile", "Run the cell again")
             yield opened.engine
         finally:
             opened.busy.release()
@@ -430,6 +457,7 @@ class Session:
             model=question.model,
             format=question.request.format or self.settings.format,
             prompt=question.prompt,
+            options=question.options,
             chunks=chunks,
             finish=finish,
         )
@@ -459,14 +487,10 @@ class Session:
         answer = Answer(text, data=data, output_format=form, **details)
         request = question.request
         if request.history:
-            chat = question.method == "llm"
+            # An empty turn would teach the model to say nothing.
+            chat = question.method == "llm" and bool(answer.strip())
             self.history.record(Exchange(plain.trim(question.text), answer, request.cell, request.run, chat))
         if wrong is not None:
             wrong.answer = answer
             raise wrong
         return answer
-
-
-def _reasoning_and_answer(text: str) -> tuple[str, str]:
-    final = answers.final_answer(text)
-    return final.reasoning, final.answer

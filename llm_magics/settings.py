@@ -76,6 +76,21 @@ class LLMMagics(Configurable):
         """The names of all settings, in alphabetical order."""
         return sorted(cls.class_trait_names(config=True))
 
+    def change_all(self, values: Mapping[str, object]) -> None:
+        """Change several settings, or none of them where one cannot be.
+
+        Raises:
+            SettingsError: as ``change``; everything is then as it was.
+        """
+        before = {name: getattr(self, name) for name in values if name in self.names()}
+        try:
+            for name, value in values.items():
+                self.change(name, value)
+        except SettingsError:
+            for name, value in before.items():
+                self.set_trait(name, value)
+            raise
+
     def change(self, name: str, value: object) -> None:
         """Give one setting a new value.
 

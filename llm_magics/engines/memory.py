@@ -11,6 +11,7 @@ import gc
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 from ..errors import ModelTooLargeError
 
@@ -63,7 +64,26 @@ def free_bytes(device: str) -> int:
         return sum(torch.cuda.mem_get_info(number)[0] for number in numbers)
     import psutil
 
-    return int(psutil.virtual_memory().available)
+    return min(int(psutil.virtual_memory().available), _container_room())
+
+
+def _container_room() -> int:
+    """Bytes that a container (cgroup version 2, then 1) still lets this process take; huge outside one.
+
+    File cache that is not in use counts as room: the kernel gives it back first.
+    """
+    for folder, most, now in (
+        ("/sys/fs/cgroup", "memory.max", "memory.current"),
+        ("/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes"),
+    ):
+        try:
+            limit = int(Path(folder, most).read_text())
+            used = int(Path(folder, now).read_text())
+            stat = dict(line.split() for line in Path(folder, "memory.stat").read_text().splitlines())
+        except (OSError, ValueError):  # no such version, or "max": no limit
+            continue
+        return max(0, limit - used + int(stat.get("inactive_file", 0)))
+    return sys.maxsize
 
 
 def used_bytes(device: str) -> int:
@@ -90,7 +110,7 @@ def give_back() -> None:
             trim(0)
 
 
-def check_fits(name: str, weights: Weights, quantize: str, dtype: str, device: str, free: int | None = None) -> None:
+def check_fits(name: str, weights: Weights, quantize: str, dtype: str, device: str, coming_back: int = 0) -> None:
     """Refuse a model that cannot fit.
 
     Args:
@@ -99,12 +119,12 @@ def check_fits(name: str, weights: Weights, quantize: str, dtype: str, device: s
         quantize: ``nf4``, ``int8`` or ``none``.
         dtype: ``float32``, ``bfloat16`` or ``float16``.
         device: ``cpu``, ``cuda`` or ``cuda:N``.
-        free: bytes that can be had; measured unless given.
+        coming_back: bytes that a model closed before will give back.
 
     Raises:
         ModelTooLargeError: with both figures and the flag that would fit.
     """
-    free = free_bytes(device) if free is None else free
+    free = free_bytes(device) + coming_back
     needed = weights.bytes(quantize, dtype)
     if needed <= free:
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Iterable
@@ -23,11 +24,13 @@ class Source:
         kind: ``gguf`` file, ``folder`` in the form of transformers, or ``hub`` id.
         location: path or Hub id.
         name: what to call the model where the person gives no name.
+        stamp: when local files were last changed, in seconds since 1970; 0 on the Hub.
     """
 
     kind: Literal["gguf", "folder", "hub"]
     location: str
     name: str
+    stamp: float = 0.0
 
 
 def resolve(model: str, *, revision: str = "", known: Iterable[str] = ()) -> Source:
@@ -66,7 +69,8 @@ def resolve(model: str, *, revision: str = "", known: Iterable[str] = ()) -> Sou
 
 def _folder(path: Path, typed: str) -> Source:
     if (path / "config.json").is_file():
-        return Source("folder", str(path.resolve()), path.resolve().name)
+        stamp = max(entry.stat().st_mtime for entry in path.iterdir())
+        return Source("folder", str(path.resolve()), path.resolve().name, stamp)
     files = sorted(entry.name for entry in path.iterdir())
     gguf = next((name for name in files if name.endswith(".gguf")), None)
     if gguf:
@@ -85,7 +89,7 @@ def _file(path: Path, typed: str) -> Source:
         raise ModelFileError(
             f"{typed} is no GGUF file: it begins with {magic!r}", "Give a .gguf file or a model folder"
         )
-    return Source("gguf", str(path.resolve()), path.stem)
+    return Source("gguf", str(path.resolve()), path.stem, path.stat().st_mtime)
 
 
 def hub_cache() -> Path:
@@ -100,4 +104,14 @@ def _cached_ids() -> list[str]:
 
 def _in_hub_cache(hub_id: str) -> bool:
     folder = hub_cache() / f"models--{hub_id.replace('/', '--')}" / "snapshots"
-    return any(folder.glob("*/config.json")) and any(folder.glob("*/*.safetensors"))
+    return any(is_whole(snapshot) for snapshot in folder.glob("*"))
+
+
+def is_whole(folder: Path) -> bool:
+    """Whether a folder holds a configuration and every file of its weights."""
+    index = folder / "model.safetensors.index.json"
+    try:
+        names = set(json.loads(index.read_text())["weight_map"].values()) if index.is_file() else {"model.safetensors"}
+    except (ValueError, KeyError):
+        return False
+    return all((folder / name).is_file() for name in ("config.json", *names))

@@ -1,6 +1,6 @@
 """Models through Hugging Face transformers: safetensors folders, Hub ids and GGUF files.
 
-``open_model`` finds, checks and loads; ``TransformersEngine`` answers. ``generate`` runs in a
+``prepare`` fetches and checks, ``load`` takes the memory, ``TransformersEngine`` answers. ``generate`` runs in a
 thread of its own and hands every token over, so that a stream can be stopped at any of them.
 Chat templates are the tokenizer's own; the rendered text already holds the special tokens, so it
 is encoded without adding any, and a BOS token can never be there twice.
@@ -9,12 +9,15 @@ is encoded without adding any, and a BOS token can never be there twice.
 from __future__ import annotations
 
 import contextlib
+import os
 import queue
 import secrets
+import sys
 import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,57 +37,108 @@ from .quiet import quiet
 from .resolve import Source
 from .stop_texts import StopTexts
 
+_LOADING = threading.Lock()  # from_pretrained patches torch for the whole process while it runs
 
-def open_model(
-    source: Source, request: ModelRequest, *, say: Callable[[str], None] = lambda line: None
-) -> TransformersEngine:
-    """Load a model.
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A model that is on the disk, fits, and can be loaded.
+
+    Attributes:
+        source: where it was found.
+        request: how it was asked for.
+        folder: its files.
+        quantize: ``nf4``, ``int8`` or ``none``.
+        dtype: type of the weights that are not quantized.
+        device: ``cpu``, ``cuda`` or ``cuda:N``.
+        context: the longest prompt with its answer, in tokens.
+    """
+
+    source: Source
+    request: ModelRequest
+    folder: str
+    quantize: str
+    dtype: str
+    device: str
+    context: int
+
+
+def prepare(
+    source: Source,
+    request: ModelRequest,
+    *,
+    coming_back: int = 0,
+    say: Callable[[str], None] = lambda line: None,
+) -> Prepared:
+    """Do everything that can fail before memory is taken: fetch or unpack, check files and sizes.
 
     Args:
-        source: where it lies, from ``resolve``.
+        source: where the model lies, from ``resolve``.
         request: how to load it.
+        coming_back: bytes of a model that is closed before this one is loaded.
         say: told in one line what takes long.
 
     Raises:
         ModelError: one of its kinds: not found, gated, damaged, too large.
+        InputError: a device or a context that cannot be.
         MissingPackageError: torch, transformers or bitsandbytes is not installed.
     """
-    begin = time.perf_counter()
     torch = _import_torch()
     device = _device(request.device_map, torch)
-    whole = request.dtype if request.dtype != "auto" else _natural_dtype(device, torch)
-    quantize, dtype = request.quantize, whole
+    quantize = request.quantize
+    dtype = request.dtype if request.dtype != "auto" else _natural_dtype(device, quantize, torch)
 
     def check(weights: Weights) -> None:
-        nonlocal quantize, dtype
+        nonlocal quantize
         if quantize == "auto":
-            tight = device.startswith("cuda") and weights.bytes("none", whole) > free_bytes(device)
+            tight = device.startswith("cuda") and weights.bytes("none", dtype) > free_bytes(device) + coming_back
             quantize = "nf4" if tight else "none"
-        if quantize != "none" and request.dtype == "auto":
-            # What stays unquantized is in 16 bits; bitsandbytes' int8 computes in float16.
-            dtype = "float16" if quantize == "int8" else "bfloat16"
-        check_fits(source.name, weights, quantize, dtype, device)
+        check_fits(source.name, weights, quantize, dtype, device, coming_back)
 
-    folder = _folder(source, request, whole, check, say)
+    if quantize in ("nf4", "int8"):
+        _quantization(quantize)  # bitsandbytes may be missing: better known now
+    with _LOADING:
+        folder = _folder(source, request, dtype, check, say)
     check(_count_weights(folder))
     with _one_line_errors(source.name, request), quiet():
-        tokenizer, model = _load(folder, request, quantize, dtype, device)
+        context = _context(request, folder)
+    return Prepared(source, request, folder, quantize, dtype, device, context)
+
+
+def load(prepared: Prepared) -> TransformersEngine:
+    """Load a prepared model into memory.
+
+    Args:
+        prepared: from ``prepare``.
+
+    Raises:
+        ModelFileError: the files do not make this model.
+        OutOfMemoryError: nothing of it stays in memory.
+    """
+    begin = time.perf_counter()
+    name, request = prepared.source.name, prepared.request
+    with _LOADING, _one_line_errors(name, request), quiet():
+        tokenizer, model = _load(prepared)
     if request.chat_template:
         tokenizer.chat_template = request.chat_template
-    context = _context(request.context, model, tokenizer)
     info = ModelInfo(
-        name=source.name,
-        source=source.location,
+        name=name,
+        source=prepared.source.location,
         engine="transformers",
         device=str(model.device),
-        dtype=dtype,
-        quantization=quantize,
+        dtype=prepared.dtype,
+        quantization=prepared.quantize,
         parameters=model.num_parameters(),
         memory=model.get_memory_footprint(),
-        context=context,
+        context=prepared.context,
         seconds=time.perf_counter() - begin,
     )
     return TransformersEngine(model, tokenizer, info)
+
+
+def open_model(source: Source, request: ModelRequest) -> TransformersEngine:
+    """``prepare`` and ``load`` in one call, for scripts that hold one model."""
+    return load(prepare(source, request))
 
 
 class TransformersEngine:
@@ -219,7 +273,7 @@ class TransformersEngine:
 
         inputs = torch.tensor([ids], device=self._model.device)
         sampling = {} if options.greedy else {"temperature": options.temperature, "top_p": options.top_p}
-        with quiet(), torch.random.fork_rng(), torch.inference_mode():  # the user's random state stays as it was
+        with torch.random.fork_rng(), torch.inference_mode():  # the user's random state stays as it was
             torch.manual_seed(secrets.randbits(63) if options.seed is None else options.seed)
             self._model.generate(
                 input_ids=inputs,
@@ -253,11 +307,10 @@ class TransformersEngine:
         import torch
 
         ids = self._encode(prompt.text)
-        end = self._end_tokens()[:1]
-        answers = [self._encode(choice) + end for choice in choices]
-        self._room(len(ids) + max(map(len, answers)))
+        answers = [self._encode(choice) for choice in choices]
+        self._room(len(ids) + max(map(len, answers)) + 1)
         try:
-            with quiet(), torch.inference_mode():
+            with torch.inference_mode():
                 totals = [self._log_probability(ids, answer) for answer in answers]
         except Exception as error:
             shown = _out_of_memory(error)
@@ -268,11 +321,16 @@ class TransformersEngine:
         return tuple(torch.softmax(torch.tensor(totals), dim=0).tolist())
 
     def _log_probability(self, prompt: list[int], answer: list[int]) -> float:
+        """Of the answer's tokens and then any of the model's end tokens."""
         import torch
 
         inputs = torch.tensor([prompt + answer], device=self._model.device)
-        logits = self._model(inputs, logits_to_keep=len(answer) + 1).logits[0, :-1].float()
-        return float(torch.log_softmax(logits, dim=-1).gather(1, inputs[0, -len(answer) :, None]).sum())
+        logits = self._model(inputs, logits_to_keep=len(answer) + 1).logits[0].float()
+        logs = torch.log_softmax(logits, dim=-1)
+        total = logs[:-1].gather(1, inputs[0, -len(answer) :, None]).sum()
+        if ends := self._end_tokens():
+            total = total + torch.logsumexp(logs[-1, ends], dim=0)
+        return float(total)
 
     def _room(self, length: int) -> int:
         """Tokens left for the answer."""
@@ -280,7 +338,7 @@ class TransformersEngine:
         if room < 1:
             raise ContextLengthError(
                 f"the prompt is {length} tokens, {1 - room} too many",
-                f"{self._info.name} reads {self._info.context} together with its answer",
+                f"{self._info.name} reads {self._info.context}: shorten it, or ask with --no-history",
             )
         return room
 
@@ -301,6 +359,10 @@ class TransformersEngine:
 
 
 def _import_torch() -> Any:
+    if "torch" not in sys.modules and (os.cpu_count() or 1) <= 4:
+        # Threads that spin while they wait lose everything on few cores that others use too:
+        # docs/decisions.md, "Threads". Read by OpenMP when torch is imported.
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         import torch
         import transformers  # noqa: F401
@@ -310,20 +372,21 @@ def _import_torch() -> Any:
 
 
 def _device(wanted: str, torch: Any) -> str:
+    count = torch.cuda.device_count()
     if wanted == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        kind = torch.device(wanted).type
-    except RuntimeError as error:
-        raise InputError(f"--device-map {wanted} is no device", "It takes auto, cpu, cuda or cuda:0") from error
-    if kind == "cuda" and not torch.cuda.is_available():
-        raise InputError(f"--device-map {wanted} needs a CUDA GPU, and torch finds none", "Leave it out for the CPU")
+        return "cuda" if count else "cpu"
+    known = ["cpu", *(["cuda"] if count else []), *(f"cuda:{number}" for number in range(count))]
+    if wanted not in known:
+        raise InputError(f"there is no device {wanted}", f"--device-map takes auto, {', '.join(known)}")
     return wanted
 
 
-def _natural_dtype(device: str, torch: Any) -> str:
+def _natural_dtype(device: str, quantize: str, torch: Any) -> str:
+    """What stays unquantized is in 16 bits; bitsandbytes' int8 computes in float16."""
+    if quantize == "int8":
+        return "float16"
     if device == "cpu":
-        return "float32"
+        return "bfloat16" if quantize == "nf4" else "float32"
     return "bfloat16" if torch.cuda.is_bf16_supported() else "float16"
 
 
@@ -360,20 +423,28 @@ def _count_weights(folder: str) -> Weights:
     return Weights.count(tensors)
 
 
-def _load(folder: str, request: ModelRequest, quantize: str, dtype: str, device: str) -> tuple[Any, Any]:
+def _load(prepared: Prepared) -> tuple[Any, Any]:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    code = {"trust_remote_code": request.trust_remote_code, "local_files_only": True}
-    tokenizer = AutoTokenizer.from_pretrained(folder, **code)
-    model = AutoModelForCausalLM.from_pretrained(
-        folder,
-        dtype=getattr(torch, dtype),
-        device_map="auto" if device == "cuda" else device,
-        quantization_config=_quantization(quantize),
+    code = {"trust_remote_code": prepared.request.trust_remote_code, "local_files_only": True}
+    tokenizer = AutoTokenizer.from_pretrained(prepared.folder, **code)
+    model, found = AutoModelForCausalLM.from_pretrained(
+        prepared.folder,
+        dtype=getattr(torch, prepared.dtype),
+        device_map="auto" if prepared.device == "cuda" else prepared.device,
+        quantization_config=_quantization(prepared.quantize),
         use_safetensors=True,
+        output_loading_info=True,
         **code,
     )
+    absent = sorted(map(str, [*found["missing_keys"], *found["mismatched_keys"]]))
+    if absent:  # they would be random numbers
+        more = f" and {len(absent) - 2} more" if len(absent) > 2 else ""
+        raise ModelFileError(
+            f"{prepared.source.name} lacks weights that its config.json asks for: {', '.join(absent[:2])}{more}",
+            "Copy or download it again",
+        )
     return tokenizer, model.eval()
 
 
@@ -398,12 +469,14 @@ def _quantization(quantize: str) -> Any:
     )
 
 
-def _context(wanted: int, model: Any, tokenizer: Any) -> int:
-    config = model.config.get_text_config()
-    own = getattr(config, "max_position_embeddings", None) or min(tokenizer.model_max_length, 1 << 20)
-    if wanted > own:
-        raise InputError(f"--context {wanted} is more than the model's {own}", f"Take at most {own}")
-    return int(wanted or own)
+def _context(request: ModelRequest, folder: str) -> int:
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=request.trust_remote_code, local_files_only=True)
+    own = getattr(config.get_text_config(), "max_position_embeddings", None) or 1 << 20
+    if request.context > own:
+        raise InputError(f"--context {request.context} is more than the model's {own}", f"Take at most {own}")
+    return int(request.context or own)
 
 
 @contextlib.contextmanager

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from ..errors import Interrupted
+from ..errors import Interrupted, LLMMagicsError, release
 from ..prompts.interpolation import interpolate
 from ..results import Answer
 from ..session import Session
@@ -69,18 +69,18 @@ class MagicGroup:
         def run(line: str, cell: str | None = None, local_ns: dict[str, Any] | None = None) -> Any:
             line, cell, silent = _without_semicolon(line, cell)
             namespace = {**self.shell.user_ns, **(local_ns or {})}
+            args = argparse.Namespace(out=None)
             try:
                 args, text = parser.read(line, cell, lambda part: interpolate(part, namespace))
+                args.text, args.silent = text, silent
+                result = method(self, args)
             except HelpWanted:
                 print(parser.format_help())
                 return None
-            args.text, args.silent = text, silent
-            try:
-                result = method(self, args)
-            except Interrupted as stopped:
-                if stopped.answer is not None:  # the partial answer is kept as the whole one would be
-                    self._keep(args, stopped.answer)
-                    self.shell.displayhook.update_user_ns(stopped.answer)
+            except (LLMMagicsError, Interrupted) as error:
+                self._keep_partial(args, getattr(error, "answer", None))
+                release(error)
+                error.prefix = self.session.settings.prefix
                 raise
             self._keep(args, result)
             return result
@@ -92,6 +92,12 @@ class MagicGroup:
         run.belongs_to = "llm_magics"  # type: ignore[attr-defined]
         return run
 
+    def _keep_partial(self, args: argparse.Namespace, answer: Answer | None) -> None:
+        """An answer that was stopped, or is not in the wanted form, is kept as a whole one would be."""
+        if answer is not None:
+            self._keep(args, answer)
+            self.shell.displayhook.update_user_ns(answer)
+
     def _keep(self, args: argparse.Namespace, result: Any) -> None:
         if getattr(args, "out", None):
             self.shell.push({args.out: result})
@@ -100,8 +106,12 @@ class MagicGroup:
 
 
 def _without_semicolon(line: str, cell: str | None) -> tuple[str, str | None, bool]:
-    """A trailing ``;`` silences, as everywhere in IPython; it is no part of the prompt."""
-    text = (line if cell is None else cell).rstrip()
-    if not text.endswith(";"):
-        return line, cell, False
-    return (text[:-1], None, True) if cell is None else (line, text[:-1], True)
+    """A ``;`` at the end of a magic's line silences it. So does one on a line of its own at the end of a cell.
+
+    One that ends a line of the cell stays: it belongs to the SQL or the C that is asked about.
+    """
+    if line.rstrip().endswith(";"):
+        return line.rstrip()[:-1], cell, True
+    if cell is not None and cell.rstrip().rpartition("\n")[2].strip() == ";":
+        return line, cell.rstrip()[:-1], True
+    return line, cell, False

@@ -37,8 +37,10 @@ class InputLines:
         return list(self._rewritten(lines))
 
     def _rewritten(self, lines: Sequence[str]) -> Iterable[str]:
+        quoted = False  # inside a text of several lines, which is not ours to change
         for line in lines:
-            found = _LINE.match(line)
+            found = None if quoted else _LINE.match(line)
+            quoted ^= (line.count('"""') + line.count("'''")) % 2 == 1
             if found and found["name"] in self.names and found["rest"].strip() != "?":
                 yield _call(found["before"], found["name"], found["rest"].strip())
             else:

@@ -29,7 +29,6 @@ def _load_options(parser: Parser) -> None:
     dtype = one_of("auto", "float32", "bfloat16", "float16")
     add("--dtype", type=dtype, default="auto", metavar="TYPE", help="auto, float32, bfloat16 or float16")
     add("--device-map", default="auto", metavar="DEVICE", help="auto, cpu, cuda or cuda:0")
-    add("--engine", type=one_of("auto", "transformers"), default="auto", metavar="NAME", help="auto or transformers")
     add("--revision", default="", metavar="REV", help="branch, tag or commit on the Hub")
     add("--chat-template", default="", metavar="NAME|FILE", help="llama-2, chatml, zephyr, alpaca, guanaco or a file")
     add(
@@ -70,7 +69,8 @@ class ModelMagics(MagicGroup):
             trust_remote_code=args.trust_remote_code,
         )
         info = self.session.load(request, name=args.name)
-        print(f"{info.name} is open: {', '.join(_figures(info))}")
+        again = "" if info.seconds else " already"
+        print(f"{info.name} is open{again}: {', '.join(_figures(info))}")
         return None
 
     @magic("llm_unload", "line", options=_unload_options, examples=["%llm_unload", "%llm_unload llama"])
@@ -125,7 +125,7 @@ def _figures(info: ModelInfo) -> list[str]:
         f"{_weights(info)} on {info.device}",
         _size(info.memory),
         f"context {info.context}",
-        f"{info.seconds:.1f} s",
+        *([f"{info.seconds:.1f} s"] if info.seconds else []),
     ]
 
 

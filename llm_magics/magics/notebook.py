@@ -14,8 +14,8 @@ from .parsing import Parser, whole_number
 def _history_options(parser: Parser) -> None:
     add = parser.add_argument
     add("words", nargs="*", metavar="TEXT", help="shows only exchanges that hold this text")
-    add("-n", type=whole_number("5", 1), metavar="N", help="the latest N; 20 unless given")
-    add("--export", metavar="FILE", help="writes everything as JSON Lines")
+    add("-n", type=whole_number("5", 1), metavar="N", help="the latest N; 20 are shown unless given")
+    add("--export", metavar="FILE", help="writes what is found as JSON Lines")
     add("--clear", action="store_true", help="forgets everything; the next %%%%llm begins a new conversation")
 
 
@@ -35,12 +35,15 @@ class NotebookMagics(MagicGroup):
     def llm_history(self, args: argparse.Namespace) -> None:
         """Show, search, export or clear what was asked and answered in this session."""
         history = self.session.history
+        text = " ".join(args.words)
+        if args.clear and (text or args.n):
+            raise InputError("--clear forgets everything, not a part", "Type %llm_history --clear alone")
         if args.export:
-            print(f"{history.export(args.export)} exchanges written to {args.export}")
+            print(f"{history.export(history.find(text, args.n), args.export)} exchanges written to {args.export}")
         if args.clear:  # after the export: with both, nothing is lost
             print(f"{history.clear()} exchanges forgotten")
         if not args.clear and not args.export:
-            self._show_history(" ".join(args.words), args.n)
+            self._show_history(text, args.n)
 
     @magic(
         "llm_config",
@@ -51,12 +54,9 @@ class NotebookMagics(MagicGroup):
     def llm_config(self, args: argparse.Namespace) -> None:
         """Show the settings, or change some."""
         settings = self.session.settings
-        for change in args.change:
-            name, equals, value = change.partition("=")
-            if not equals:
-                raise InputError(f"{change} gives no value", f"Type %llm_config {change}=VALUE, or %llm_config alone")
-            settings.change(name, value)
-        names = [change.partition("=")[0] for change in args.change] or settings.names()
+        changes = dict(_change(text) for text in args.change)
+        settings.change_all(changes)
+        names = list(changes) or settings.names()
         rows = [(name, repr(getattr(settings, name)), settings.trait_metadata(name, "help")) for name in names]
         note = "" if args.change else "%llm_config name=value changes one for this session"
         show_table("%llm_config", ("setting", "value", "what it does"), rows, shell=self.shell, note=note)
@@ -78,6 +78,13 @@ class NotebookMagics(MagicGroup):
         note = f"{len(rows)} of {total} exchanges" if total else "nothing has been asked yet"
         columns = ("time", "magic", "model", "question", "answer", "tokens")
         show_table("%llm_history", columns, rows, shell=self.shell, note=note)
+
+
+def _change(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise InputError(f"{text} gives no value", f"Type %llm_config {text}=VALUE, or %llm_config alone")
+    return name, value
 
 
 def _short(text: str, length: int = 60) -> str:

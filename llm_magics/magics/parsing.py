@@ -136,7 +136,9 @@ class Parser(argparse.ArgumentParser):
             raise InputError(f"{self.prog} takes no {word!r}", f"{self.prog} --help shows what it takes")
         raise InputError(
             f"{self.prog} has no option {flag}",
-            self._nearest(flag) or f"{self.prog} --help shows its options",
+            self._nearest(flag)
+            or f"{self.prog} --help shows its options"
+            + (f"; -- goes before a {self.prompt} that begins with a dash" if self.prompt else ""),
         )
 
     def _nearest(self, word: str) -> str:
@@ -154,13 +156,14 @@ class Parser(argparse.ArgumentParser):
             if not _OPTION.match(rest):
                 break
             word = _next_word(lexer, line)
-            if word == "--":  # what follows is the prompt, also where it begins with a dash
-                rest = marked[stream.tell() :]
-                break
+            if word == "--":  # what follows is the prompt, whatever it holds
+                return [_unmark(word, pieces) for word in words], _unmark(marked[stream.tell() :].strip(), pieces)
             words.append(word)
             if self._takes_a_value(word) and rest[len(word) :].strip():
                 words.append(_next_word(lexer, line))
         text, more = self._quoted(_unmark(rest.strip(), pieces))
+        if not more:
+            self._refuse_options_at_the_end(text)
         return [*(_unmark(word, pieces) for word in words), *more], text
 
     def _takes_a_value(self, word: str) -> bool:
@@ -178,6 +181,22 @@ class Parser(argparse.ArgumentParser):
         if not word.startswith("--") and short is not None and short.nargs is None:
             return False  # -t0.7
         self._unknown(word)
+
+    def _refuse_options_at_the_end(self, prompt: str) -> None:
+        """``What is a llama? -t 0``: the model would read the option, and nobody would notice."""
+        for found in re.finditer(r"(?<=\s)--?[A-Za-z][\w-]*", prompt):
+            if found[0] not in self._option_string_actions:
+                continue
+            tail = prompt[found.start() :]
+            try:
+                options = self.parse_words(split(tail))
+            except (InputError, HelpWanted):
+                continue
+            if options is not None:
+                begin = f"{self.prog[-len(self.magic) - 1 :]} {tail} {prompt[: found.start()].strip()}"
+                raise InputError(
+                    f"{tail} stands behind the {self.prompt}", f"Type {begin}; or -- before a {self.prompt} that has it"
+                )
 
     def _quoted(self, rest: str) -> tuple[str, list[str]]:
         """A prompt in quotes loses them, and options may follow it: ``"What is RAG?" -t 0``."""

@@ -113,8 +113,10 @@ class PromptingMagics(MagicGroup):
         if args.dry_run:
             show_prompt(stream.prompt, shell=self.shell)
             return stream.prompt
-        rate = 0.001 if args.no_stream else self.session.settings.updates_per_second
-        answer = show_answer(stream, shell=self.shell, updates_per_second=rate, silent=args.silent)
+        rate = self.session.settings.updates_per_second
+        answer = show_answer(
+            stream, shell=self.shell, updates_per_second=rate, live=not args.no_stream, silent=args.silent
+        )
         if args.silent:
             mark_shown(self.shell, answer)
         return answer

@@ -55,7 +55,7 @@ class FinalAnswer:
     parsed: bool
 
 
-def final_answer(text: str) -> FinalAnswer:
+def final_answer(text: str, *, whole: bool = True) -> FinalAnswer:
     """Find the final answer that a text marks as such.
 
     The last marker counts: a line or sentence that begins with ``Answer:`` or ``Final answer:``, with or
@@ -63,10 +63,16 @@ def final_answer(text: str) -> FinalAnswer:
 
     Args:
         text: what the model wrote. The ``<think>`` part of a reasoning model goes to the reasoning.
+        whole: False where the text was cut off: an answer on its last line may lack its end, so it
+            does not count.
 
     Returns:
         The answer and the rest; ``parsed`` is False where there is no marker or nothing after it.
     """
+    if not whole:
+        complete = text[: text.rfind("\n") + 1]
+        found = final_answer(complete)
+        return found if found.parsed else FinalAnswer(text.strip(), "", False)
     thought, visible = split_thinking(text)
     label = _last(_LABEL, visible)
     marks = [mark for mark in (label, _last(_SENTENCE, visible), _last(_BOXED, visible)) if mark]

@@ -101,6 +101,23 @@ def test_without_a_network_a_model_that_is_not_cached_is_one_line(tmp_path):
     )
 
 
+def test_a_hub_that_nobody_answers_at_is_one_line(tmp_path):
+    shown, _ = load("Qwen/Qwen3-0.6B", tmp_path, HF_ENDPOINT="http://127.0.0.1:9")
+    assert shown.startswith("ModelNotFoundError: Qwen/Qwen3-0.6B is not in the local cache, and the Hugging Face Hub")
+
+
+def test_what_is_whole_in_the_cache_opens_without_asking_the_hub(tmp_path):
+    snapshot = tmp_path / "hub" / "models--some--tiny" / "snapshots" / "abc"
+    snapshot.mkdir(parents=True)
+    refs = snapshot.parents[1] / "refs"
+    refs.mkdir()
+    (refs / "main").write_text("abc")
+    (snapshot / "config.json").write_text("{}")
+    (snapshot / "model.safetensors").write_bytes(b"broken")
+    shown, _ = load("some/tiny", tmp_path, HF_ENDPOINT="http://127.0.0.1:9")
+    assert "model.safetensors is damaged" in shown
+
+
 def test_a_refused_download_leaves_no_weights_in_the_cache(hub, tmp_path):
     load("some/giant", tmp_path, HF_ENDPOINT=hub)
     assert not list(tmp_path.rglob("*.safetensors*"))
