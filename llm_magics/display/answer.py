@@ -18,8 +18,8 @@ from typing import Any
 
 from ..errors import Interrupted, LLMMagicsError
 from ..results import Answer, AnswerStream, Chunk, Usage
-from .formatters import mark_shown
-from .live import NotebookView, SilentView, TerminalView, View
+from .formatters import captured, mark_shown
+from .live import CapturedView, NotebookView, SilentView, TerminalView, View
 
 _TICK = 0.05
 """Seconds between two looks at the keyboard."""
@@ -28,13 +28,17 @@ _LEISURE = 4.0
 """A repaint holds the interpreter that the model also needs, so after one that took s seconds, wait 4 s."""
 
 
-def show_answer(stream: AnswerStream, *, shell: Any, updates_per_second: float = 10.0, silent: bool = False) -> Answer:
+def show_answer(
+    stream: AnswerStream, *, shell: Any, updates_per_second: float = 10.0, live: bool = True, silent: bool = False
+) -> Answer:
     """Run an answer to its end and show it as it grows.
 
     Args:
         stream: the answer; it is iterated in a thread of its own.
         shell: the IPython shell; one with a kernel gets a card, any other gets printed text.
         updates_per_second: repaints a second at most.
+        live: show the text as it grows; if not, only when it is complete, with the figures and the way to stop
+            it before.
         silent: run it and show nothing.
 
     Returns:
@@ -45,13 +49,8 @@ def show_answer(stream: AnswerStream, *, shell: Any, updates_per_second: float =
             not wait for the model to come back, a third one ends whatever hangs.
         Exception: whatever the stream raised, with its own traceback.
     """
-    view: View
-    if silent:
-        view = SilentView()
-    elif getattr(shell, "kernel", None) is None:
-        view = TerminalView(stream)
-    else:
-        view = NotebookView(stream, shell)
+    view = SilentView() if silent else _view(stream, shell)
+    interval = 1.0 / updates_per_second if live else float("inf")
     worker = _Worker(stream)
     interrupts = _Interrupts()
     answer: Answer | None = None
@@ -59,14 +58,14 @@ def show_answer(stream: AnswerStream, *, shell: Any, updates_per_second: float =
         try:
             view.start()
             worker.start()
-            _pump(stream, worker, view, interrupts, 1.0 / updates_per_second)
+            _pump(stream, worker, view, interrupts, interval)
         except KeyboardInterrupt:  # the third, or one that did not come as a signal
             interrupts.count += 1
         finally:
             stream.stop()  # whatever ended the loop, the model does not go on unseen
             answer = _answer_of(stream, worker)
             if answer is not None and not silent:
-                mark_shown(shell, answer)
+                mark_shown(shell, answer, above="the answer above")
             view.finish(answer, failed=worker.error is not None and not interrupts.count)
     if interrupts.count:
         raise Interrupted(_interrupted_after(answer), answer=answer)
@@ -74,9 +73,16 @@ def show_answer(stream: AnswerStream, *, shell: Any, updates_per_second: float =
     return stream.answer
 
 
+def _view(stream: AnswerStream, shell: Any) -> View:
+    """Where there is a kernel a card, else printed text."""
+    if getattr(shell, "kernel", None) is None:
+        return TerminalView(stream)
+    return CapturedView(shell) if captured() is not None else NotebookView(stream, shell)
+
+
 def _pump(stream: AnswerStream, worker: _Worker, view: View, interrupts: _Interrupts, interval: float) -> None:
     """Paint until the worker is done or a second interrupt says not to wait for it."""
-    due = 0.0
+    due = 0.0 if interval < float("inf") else interval
     while not worker.done.wait(_TICK) and interrupts.count < 2:
         if interrupts.count:
             stream.stop()
@@ -86,7 +92,7 @@ def _pump(stream: AnswerStream, worker: _Worker, view: View, interrupts: _Interr
             end = time.monotonic()
             due = begin + max(interval, _LEISURE * (end - begin))
         else:
-            view.tick()
+            view.tick(worker.usage())
     view.paint(worker.take())
 
 
@@ -114,6 +120,10 @@ class _Worker:
         new = self.chunks[self._taken :]
         self._taken += len(new)
         return new
+
+    def usage(self) -> Usage | None:
+        """What the answer has cost so far; None before the first chunk."""
+        return self.chunks[-1].usage if self.chunks else None
 
     def reraise(self) -> None:
         """Raise here what was raised there, and keep no reference to it: its frames hold tensors."""
@@ -183,8 +193,9 @@ def _answer_of(stream: AnswerStream, worker: _Worker) -> Answer | None:
         method=stream.method,
         model=stream.model,
         prompt=stream.prompt,
+        options=stream.options,
         usage=chunks[-1].usage if chunks else Usage(stream.prompt.token_count),
-        stop_reason="stopped",
+        stop_reason="stopped",  # by a person, or by the error that the card then shows in its place
         parsed=bool(text),
         output_format=stream.format,
     )
@@ -194,7 +205,7 @@ def _interrupted_after(answer: Answer | None) -> str:
     tokens = answer.usage.new_tokens if answer is not None else 0
     if not tokens:
         return "stopped before the first token"
-    return f"stopped after {tokens} token{'s' if tokens > 1 else ''}; the partial answer is kept"
+    return f"stopped after {tokens} token{'s' if tokens > 1 else ''}; the partial answer is in _"
 
 
 def _clear_frames(error: BaseException | None) -> None:

@@ -7,29 +7,25 @@ Everything from outside passes through ``markdown.render`` or ``markdown.escape`
 
 from __future__ import annotations
 
-import functools
-import importlib.resources
 import json
 import re
 from collections.abc import Iterable, Sequence
 
 from ..messages import GenerationOptions
 from ..results import Answer, Usage
+from . import sheet
 from .markdown import NO_MATHS, escape, highlight, printable, render
 
 SEPARATOR = '<span class="llm-d"> · </span>'
 
 
-@functools.cache
 def style() -> str:
-    """The style sheet as a ``<style>`` element."""
-    sheet = importlib.resources.files(__package__).joinpath("style.css").read_text(encoding="utf-8")
-    smaller = re.sub(r"\s+", " ", re.sub(r"/\*.*?\*/", "", sheet, flags=re.DOTALL))  # each answer is saved with it
-    return f"<style>{smaller.strip()}</style>"
+    """The whole style sheet as a ``<style>`` element."""
+    return f"<style>{sheet.whole()}</style>"
 
 
 def card(head: str, *parts: str, label: str) -> str:
-    """A whole card with its style sheet.
+    """A whole card with the part of the style sheet that it uses.
 
     Args:
         head: what ``head`` gave.
@@ -37,7 +33,8 @@ def card(head: str, *parts: str, label: str) -> str:
         label: what a screen reader says for the card; any text.
     """
     inner = "".join(part for part in parts if part)
-    return f'{style()}<div class="llm-card {NO_MATHS}" role="group" aria-label="{escape(label)}">{head}{inner}</div>'
+    page = f'<div class="llm-card {NO_MATHS}" role="group" aria-label="{escape(label)}">{head}{inner}</div>'
+    return f"<style>{sheet.used_by(page)}</style>{page}"
 
 
 def head(title: str, subtitle: str, state: str, kind: str = "") -> str:
@@ -86,12 +83,19 @@ def costs(usage: Usage, options: GenerationOptions | None = None) -> list[str]:
     return items
 
 
-def state_of(answer: Answer) -> tuple[str, str]:
-    """The pill of a finished answer: its text, and its kind as ``head`` takes it."""
+def state_of(answer: Answer, *, failed: bool = False) -> tuple[str, str]:
+    """The pill of a finished answer: its text, and its kind as ``head`` takes it.
+
+    Args:
+        answer: what is shown.
+        failed: whether the cell ended in an error although there is an answer.
+    """
+    if failed:
+        return "failed", "failed"
     if answer.stop_reason == "stopped":
         return "stopped", "warn"
     if answer.stop_reason == "length":
-        return f"cut at {answer.options.max_new_tokens} tokens", "warn"
+        return f"cut at {answer.usage.new_tokens} tokens", "warn"  # by --max-new-tokens or by the context
     return ("done", "") if answer.parsed else ("no final answer", "warn")
 
 
@@ -102,43 +106,53 @@ def answer_html(answer: Answer, *, failed: bool = False) -> str:
         answer: what is shown.
         failed: whether the cell ended in an error although there is an answer.
     """
-    state, kind = ("failed", "failed") if failed else state_of(answer)
+    state, kind = state_of(answer, failed=failed)
     magic = f"%%{answer.method}"
     return card(
         head(magic, answer.model, state, kind),
         _reasoning(answer),
-        body(answer) if answer.text else f'<div class="llm-none" role="note">{without_text(answer)}</div>',
-        _votes(answer),
+        body(answer)
+        if answer.text
+        else f'<div class="llm-none" role="note">{without_text(answer, failed=failed)}</div>',
+        _bars("Votes", _counted(answer)),
         _probabilities(answer),
         foot(costs(answer.usage, answer.options)),
         label=f"{magic} answer from {answer.model}, {state}",
     )
 
 
-def answer_text(answer: Answer) -> str:
-    """The answer for places that take plain text only: its text, and the votes in a line of their own."""
-    lines = [printable(answer.text)] if answer.text else [without_text(answer)]
-    if not answer.parsed:
+def answer_text(answer: Answer, *, failed: bool = False, reasoning: bool = True) -> str:
+    """The answer for places that take plain text only: its text, and the votes in a line of their own.
+
+    Args:
+        answer: what is shown.
+        failed: whether the cell ended in an error although there is an answer.
+        reasoning: whether the reasoning stands in for a final answer that was not found.
+    """
+    lines = [printable(answer.text)] if answer.text else [without_text(answer, failed=failed)]
+    if reasoning and not answer.parsed:
         lines.append(printable(answer.reasoning))
-    if answer.votes:
-        lines.append("(" + ", ".join(f"{printable(vote.answer)}: {vote.count}" for vote in answer.votes) + ")")
+    votes = ", ".join(f"{printable(name)}: {figure}" for name, _, figure in _counted(answer))
+    lines.append(f"({votes})" if votes else "")
     return "\n".join(line for line in lines if line)
 
 
-def without_text(answer: Answer) -> str:
+def without_text(answer: Answer, *, failed: bool = False) -> str:
     """What stands in the place of an answer that has no text."""
+    if failed:
+        return "It failed before an answer."
     if answer.stop_reason == "stopped":
         return "Stopped before an answer."
     if answer.parsed:
         return "The model gave no text."
     if answer.stop_reason == "length":
-        return f"No final answer found: the reasoning was cut at {answer.options.max_new_tokens} tokens."
+        return f"No final answer found: the reasoning was cut at {answer.usage.new_tokens} tokens."
     return "No final answer found in the reasoning."
 
 
 def answer_bundle(answer: Answer, *, failed: bool = False) -> dict[str, str]:
     """What a notebook saves. No ``text/markdown``: a viewer that prefers it would run the HTML in it."""
-    return {"text/html": answer_html(answer, failed=failed), "text/plain": answer_text(answer)}
+    return {"text/html": answer_html(answer, failed=failed), "text/plain": answer_text(answer, failed=failed)}
 
 
 def body(answer: Answer) -> str:
@@ -192,10 +206,13 @@ def _reasoning(answer: Answer) -> str:
     )
 
 
-def _votes(answer: Answer) -> str:
-    total = sum(vote.count for vote in answer.votes)
-    rows = [(vote.answer, vote.count / total, f"{vote.count} of {total}") for vote in answer.votes]
-    return _bars("Votes", rows)
+def _counted(answer: Answer) -> list[tuple[str, float, str]]:
+    """Each final answer with its share of all chains, and last the chains that came to none."""
+    voted = sum(vote.count for vote in answer.votes)
+    total = max(answer.chains, voted)
+    counts = [(vote.answer, vote.count) for vote in answer.votes]
+    counts += [("no final answer", total - voted)] if total > voted else []
+    return [(name, count / total, f"{count} of {total}") for name, count in counts]
 
 
 def _probabilities(answer: Answer) -> str:

@@ -2,11 +2,13 @@
 
 ``%%llm`` shows its answer while it runs and returns it too, so that ``_`` and ``Out`` hold it. What was
 shown in this very execution is therefore passed over by the display hook; once the cell has ended,
-evaluating the answer shows its card again.
+evaluating the answer shows its card again. A terminal's display hook prints ``Out[2]:`` before it asks
+what to show, so there it gets words that point to the answer above.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -26,7 +28,7 @@ class Formatters:
 
     def __init__(self, shell: Any) -> None:
         self._shell = shell
-        self._shown: list[object] = []  # by identity: two answers with the same text are two answers
+        self._shown: list[tuple[object, str]] = []  # by identity: two answers with the same text are two answers
 
     def register(self) -> None:
         """Show ``Answer`` and ``Prompt`` as cards."""
@@ -39,7 +41,7 @@ class Formatters:
         ]
         for kind, as_html, as_text in kinds:
             formatter.formatters["text/html"].for_type(kind, as_html)
-            formatter.formatters["text/plain"].for_type(kind, _printer(as_text))
+            formatter.formatters["text/plain"].for_type(kind, self._printer(as_text))
             formatter.ipython_display_formatter.for_type(kind, self._pass_over)
         self._shell.events.register("post_execute", self._forget)
 
@@ -52,15 +54,33 @@ class Formatters:
             formatter.ipython_display_formatter.pop(kind, None)
         self._shell.events.unregister("post_execute", self._forget)
 
-    def mark_shown(self, value: object) -> None:
+    def mark_shown(self, value: object, above: str) -> None:
         """Remember until the end of this execution that a value is on the page."""
-        self._shown.append(value)
+        self._shown.append((value, above))
+
+    def _above(self, value: object) -> str | None:
+        """What was said of a value when it was shown, or None where it was not."""
+        return next((above for shown, above in self._shown if shown is value), None)
 
     def _pass_over(self, value: object) -> None:
-        if not any(value is shown for shown in self._shown):
+        above = self._above(value)
+        if above is None or (above and getattr(self._shell, "kernel", None) is None):
             raise NotImplementedError  # IPython's way to say: use the other formatters
 
+    def _printer(self, as_text: Callable[[Any], str]) -> Callable[[Any, Any, bool], None]:
+        def printer(value: Any, pretty: Any, cycle: bool) -> None:
+            if len(pretty.stack) > 1:  # in a list or a dict, where a long text would drown the rest
+                pretty.text(repr(value))
+            else:
+                above = self._above(value)
+                pretty.text(f"({above})" if above else as_text(value))
+
+        return printer
+
     def _forget(self) -> None:
+        outputs = captured()
+        if outputs is not None and self._shown:  # the hook of %%capture keeps an empty bundle of what it passes over
+            outputs[:] = [output for output in outputs if output["data"]]
         self._shown.clear()
 
 
@@ -87,21 +107,22 @@ def unregister(shell: Any) -> None:
         formatters.unregister()
 
 
-def mark_shown(shell: Any, value: object) -> None:
+def mark_shown(shell: Any, value: object, *, above: str = "") -> None:
     """Keep the display hook from showing a value again in this execution.
 
     Args:
         shell: the IPython shell.
         value: what was shown.
+        above: what a terminal calls it; empty where nothing is to be said.
     """
     formatters: Formatters | None = getattr(shell, _ATTRIBUTE, None)
     if formatters is not None:
-        formatters.mark_shown(value)
+        formatters.mark_shown(value, above)
 
 
-def _printer(as_text: Callable[[Any], str]) -> Callable[[Any, Any, bool], None]:
-    def printer(value: Any, pretty: Any, cycle: bool) -> None:
-        within = len(pretty.stack) > 1  # in a list or a dict, where a long text would drown the rest
-        pretty.text(repr(value) if within else as_text(value))
+def captured() -> list[Any] | None:
+    """What ``%%capture`` has collected so far; None where it does not run."""
+    from IPython.core.displayhook import CapturingDisplayHook
 
-    return printer
+    hook = sys.displayhook
+    return hook.outputs if isinstance(hook, CapturingDisplayHook) else None

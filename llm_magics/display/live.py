@@ -37,8 +37,8 @@ class View(Protocol):
     def paint(self, chunks: Sequence[Chunk]) -> None:
         """Add the chunks that came since the last call, possibly none."""
 
-    def tick(self) -> None:
-        """Show that time passes, between two paints."""
+    def tick(self, usage: Usage | None) -> None:
+        """Show that time passes, between two paints; ``usage`` is what the answer has cost so far."""
 
     def finish(self, answer: Answer | None, *, failed: bool) -> None:
         """Put the final form in place; ``answer`` is None where nothing came."""
@@ -53,11 +53,27 @@ class SilentView:
     def paint(self, chunks: Sequence[Chunk]) -> None:
         """Nothing to show."""
 
-    def tick(self) -> None:
+    def tick(self, usage: Usage | None) -> None:
         """Nothing to show."""
 
     def finish(self, answer: Answer | None, *, failed: bool) -> None:
         """Nothing to show."""
+
+
+class CapturedView(SilentView):
+    """For ``%%capture``: nobody looks while the answer runs, so there is the final card and no widget.
+
+    Args:
+        shell: the IPython shell.
+    """
+
+    def __init__(self, shell: Any) -> None:
+        self._shell = shell
+
+    def finish(self, answer: Answer | None, *, failed: bool) -> None:
+        """Put the final card among what is captured."""
+        if answer is not None:
+            self._shell.display_pub.publish(card.answer_bundle(answer, failed=failed), {})
 
 
 class TerminalView:
@@ -89,7 +105,7 @@ class TerminalView:
             self._shown += "" if dim else chunk.text
         sys.stdout.flush()
 
-    def tick(self) -> None:
+    def tick(self, usage: Usage | None) -> None:
         """What is printed stays as it is."""
 
     def finish(self, answer: Answer | None, *, failed: bool) -> None:
@@ -97,9 +113,7 @@ class TerminalView:
         self._write("\n" if self._part else "")
         if answer is None:
             return
-        text = card.answer_text(answer)
-        if not answer.parsed:
-            text = card.without_text(answer)  # the reasoning is on the screen already
+        text = card.answer_text(answer, failed=failed, reasoning=False)  # it is on the screen already
         if text.strip() != printable(self._shown).strip():
             self._write(("\n" if self._part else "") + text + "\n")
         cut = answer.stop_reason in ("stopped", "length") and not failed
@@ -177,9 +191,10 @@ class NotebookView:
         self._body.paint()
         self._paint_foot()
 
-    def tick(self) -> None:
-        """Keep the footer and the Stop button up to date where repaints are rare, as with --no-stream."""
+    def tick(self, usage: Usage | None) -> None:
+        """Keep the footer and the Stop button up to date where repaints are rare or, with --no-stream, none."""
         if time.monotonic() - self._ticked > TICK:
+            self._usage = usage or self._usage
             self._paint_foot()
 
     def finish(self, answer: Answer | None, *, failed: bool) -> None:

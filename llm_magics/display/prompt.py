@@ -29,7 +29,7 @@ def show_prompt(prompt: Prompt, *, shell: Any) -> None:
         print(prompt_text(prompt))
     else:
         shell.display_pub.publish({"text/html": prompt_html(prompt), "text/plain": prompt_text(prompt)}, {})
-    mark_shown(shell, prompt)
+    mark_shown(shell, prompt, above="the prompt above")
 
 
 def prompt_html(prompt: Prompt) -> str:

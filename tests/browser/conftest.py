@@ -20,6 +20,7 @@ import pytest
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 REPOSITORY = Path(__file__).parents[2]
 TOKEN = uuid.uuid4().hex
+sys.path.append(str(REPOSITORY / "tests" / "display"))  # for the samples
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -22,6 +22,7 @@ def a_stream(
     format: str = "markdown",
     at: Callable[[int], None] | None = None,
     error: Exception | None = None,
+    options: GenerationOptions = GenerationOptions(seed=7),  # noqa: B008
     **answer: Any,
 ) -> AnswerStream:
     """A stream of words; ``at`` is called before each one, ``error`` is raised after the last."""
@@ -56,7 +57,16 @@ def a_stream(
             usage=seen[-1].usage,
             stop_reason=seen[-1].stop_reason or "end",
             output_format=format,
-            **{"options": GenerationOptions(seed=7), **answer},
+            options=options,
+            **answer,
         )
 
-    return AnswerStream(method=method, model="fake", format=format, prompt=PROMPT, chunks=chunks, finish=finish)
+    return AnswerStream(
+        method=method,
+        model="fake",
+        format=format,
+        prompt=PROMPT,
+        options=options,
+        chunks=chunks,
+        finish=finish,
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import re
 import signal
 import sys
 import threading
@@ -15,6 +16,7 @@ from fakes import PROMPT, a_stream
 
 from llm_magics.display import show_answer
 from llm_magics.errors import AnswerFormatError, Interrupted, ModelError
+from llm_magics.messages import GenerationOptions
 from llm_magics.results import Answer, AnswerStream, Chunk, Usage
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
@@ -50,7 +52,15 @@ def stuck(release: threading.Event) -> AnswerStream:
     def finish(seen: list[Chunk]) -> Answer:
         return Answer("late")
 
-    return AnswerStream(method="llm", model="fake", format="markdown", prompt=PROMPT, chunks=chunks, finish=finish)
+    return AnswerStream(
+        method="llm",
+        model="fake",
+        format="markdown",
+        prompt=PROMPT,
+        options=GenerationOptions(temperature=0.7, seed=5),
+        chunks=chunks,
+        finish=finish,
+    )
 
 
 def test_the_live_card_is_replaced_in_its_slot_by_plain_html(page: Any) -> None:
@@ -86,16 +96,50 @@ def test_the_notebook_is_painted_at_most_as_often_as_asked(page: Any, monkeypatc
     assert 3 <= len(paints) <= 7
 
 
-def test_where_repaints_are_rare_the_way_to_stop_is_still_told(page: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_streaming_the_figures_and_the_way_to_stop_are_shown_and_no_text(
+    page: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from ipywidgets import HTML
 
     sent: list[str] = []
+    done = threading.Event()
     notify = HTML.notify_change
-    monkeypatch.setattr(
-        HTML, "notify_change", lambda widget, change: (sent.append(str(change)), notify(widget, change))
-    )
-    show_answer(a_stream("word " * 75, per_second=50), shell=page, updates_per_second=0.001)
+
+    def note(widget: Any, change: Any) -> None:
+        if not done.is_set() and "<style>" not in str(change["new"]):
+            sent.append(str(change["new"]))
+        notify(widget, change)
+
+    monkeypatch.setattr(HTML, "notify_change", note)
+    stream = a_stream("word " * 75, per_second=50, at=lambda count: done.set() if count == 74 else None)
+    answer = show_answer(stream, shell=page, live=False)
     assert "To stop: interrupt the kernel" in "".join(sent)
+    assert "word" not in "".join(sent)
+    assert re.search(r"<b>[1-9]\d</b> new tokens", "".join(sent))
+    assert answer.count("word") == 75 and "word" in slots(page)[1]["text/html"]
+
+
+def test_without_streaming_an_interrupt_keeps_the_partial_answer(page: Any) -> None:
+    press_after(0.4)
+    with pytest.raises(Interrupted) as caught:
+        show_answer(a_stream("word " * 500, per_second=100), shell=page, live=False)
+    assert caught.value.answer is not None and "word" in caught.value.answer
+    assert ">stopped<" in slots(page)[1]["text/html"]
+
+
+def test_without_streaming_a_terminal_prints_everything_at_the_end(
+    terminal: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    printed: list[str] = []
+    show_answer(
+        a_stream(
+            "18 apples", reasoning="3 * 6", per_second=20, at=lambda count: printed.append(capsys.readouterr().out)
+        ),
+        shell=terminal,
+        live=False,
+    )
+    assert "".join(printed) == ""
+    assert capsys.readouterr().out.startswith("3 * 6\n\n18 apples\n\n12 prompt + 5 new tokens")
 
 
 def test_finished_blocks_are_sent_only_once(page: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -129,7 +173,7 @@ def test_a_click_on_stop_ends_the_cell_normally_with_the_partial_answer(page: An
 def test_an_interrupt_keeps_the_partial_answer_and_raises_one_line(page: Any, silent: bool) -> None:
     press_after(0.4)
     begin = time.monotonic()
-    with pytest.raises(Interrupted, match=r"stopped after \d+ tokens; the partial answer is kept") as caught:
+    with pytest.raises(Interrupted, match=r"^stopped after \d+ tokens; the partial answer is in _$") as caught:
         show_answer(a_stream("word " * 500, per_second=100), shell=page, silent=silent)
     assert time.monotonic() - begin < 2
     assert caught.value.answer is not None and caught.value.answer.stop_reason == "stopped"
@@ -160,6 +204,7 @@ def test_a_second_interrupt_gets_out_of_a_model_that_hangs(page: Any) -> None:
     release.set()
     assert time.monotonic() - begin < 2
     assert caught.value.answer == "two words"
+    assert caught.value.answer is not None and caught.value.answer.options.seed == 5
     last = slots(page)[1]
     assert "two words" in last["text/html"] and last["text/plain"] == "two words"
 
@@ -182,6 +227,15 @@ def test_an_error_of_the_model_comes_with_its_own_traceback(page: Any) -> None:
     assert any(entry.name == "chunks" for entry in caught.traceback)
     last = slots(page)[1]
     assert ">failed<" in last["text/html"] and last["text/plain"] == "some text"
+    assert "stopped" not in last["text/html"] and "seed <b>7</b>" in last["text/html"]
+
+
+def test_an_error_in_the_reasoning_does_not_read_as_a_stop(page: Any) -> None:
+    with pytest.raises(ValueError, match="boom"):
+        show_answer(a_stream("", reasoning="so far", error=ValueError("boom")), shell=page)
+    last = slots(page)[1]
+    assert last["text/plain"] == "It failed before an answer.\nso far"
+    assert "It failed before an answer." in last["text/html"] and "topped" not in last["text/html"]
 
 
 def test_an_error_before_any_text_leaves_an_empty_slot(page: Any) -> None:
@@ -283,3 +337,60 @@ def test_a_failed_cell_forgets_what_it_showed(page: Any) -> None:
     page.run_cell("y = show(); 1/0", store_history=True)
     page.run_cell("display(y)", store_history=True)
     assert "llm-card" in page.display_pub.outputs[-1]["data"]["text/html"]
+
+
+def captured_by(page: Any, cell: str, **names: Any) -> list[dict[str, Any]]:
+    """What ``%%capture`` collects in a cell that may call ``show``."""
+    page.user_ns |= {"show": lambda **options: show_answer(a_stream("hello"), shell=page, **options), **names}
+    page.run_cell(f"%%capture cap\n{cell}", store_history=True)
+    return [output["data"] for output in page.user_ns["cap"]._outputs]
+
+
+@pytest.mark.parametrize(
+    "cell", ["show()", "y = show()", "y = show()\ny", "y = show(); display(y)", "show(live=False)"]
+)
+def test_a_captured_answer_is_its_card_once_and_no_widget(page: Any, cell: str) -> None:
+    (data,) = captured_by(page, cell)
+    assert set(data) == {"text/html", "text/plain"} and data["text/plain"] == "hello"
+    assert page.display_pub.outputs == []
+
+
+def test_what_is_captured_beside_an_answer_stays(page: Any) -> None:
+    data = captured_by(page, "display(1)\nshow()\ndisplay(2)\n3")
+    assert [one["text/plain"] for one in data] == ["1", "hello", "2", "3"]
+
+
+def test_two_captured_answers_are_two_cards(page: Any) -> None:
+    assert [one["text/plain"] for one in captured_by(page, "a = show()\nshow()")] == ["hello", "hello"]
+
+
+def test_a_captured_answer_that_fails_is_kept(page: Any) -> None:
+    def fail() -> None:
+        show_answer(a_stream("some text", error=ValueError("boom")), shell=page)
+
+    (data,) = captured_by(page, "fail()", fail=fail)
+    assert ">failed<" in data["text/html"]
+
+
+def test_a_timed_answer_is_displayed_once(page: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    page.user_ns["show"] = lambda: show_answer(a_stream("hello"), shell=page)
+    for cell in ("%%time\nshow()", "%%time\ny = show()\ny", "%time show()"):
+        page.display_pub.outputs.clear()
+        page.run_cell(cell, store_history=True)
+        assert slots(page)[1]["text/plain"] == "hello"
+        printed = capsys.readouterr().out
+        assert "Wall time" in printed and "hello" not in printed
+        assert page.user_ns["_"] == "hello"
+
+
+def test_a_terminal_points_to_the_answer_above_and_keeps_it(terminal: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    terminal.user_ns["show"] = lambda: show_answer(a_stream("hello there"), shell=terminal)
+    terminal.run_cell("show()", store_history=True)
+    printed = capsys.readouterr().out
+    assert printed.count("hello there") == 1 and printed.rstrip().endswith("(the answer above)")
+    assert terminal.user_ns["_"] == "hello there" and terminal.user_ns["Out"][1] == "hello there"
+    terminal.run_cell("x = show()", store_history=True)
+    printed = capsys.readouterr().out
+    assert "12 prompt + 2 new tokens" in printed and "above" not in printed
+    terminal.run_cell("x", store_history=True)
+    assert "hello there" in capsys.readouterr().out

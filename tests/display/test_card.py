@@ -30,9 +30,16 @@ class Words(HTMLParser):
         self.words += data
 
 
+def unstyled(page: str) -> str:
+    """What stands after the style sheet."""
+    sheet, end, rest = page.partition("</style>")
+    assert sheet.startswith("<style>") and end and "<" not in sheet.removeprefix("<style>")
+    return rest
+
+
 def words(page: str) -> str:
     reader = Words()
-    reader.feed(page.replace(style(), ""))
+    reader.feed(unstyled(page))
     return reader.words
 
 
@@ -51,10 +58,10 @@ def test_the_seed_is_told_where_it_mattered(temperature: float, shown: bool) -> 
 
 
 @pytest.mark.parametrize(
-    ("reason", "state"), [("end", "done"), ("stop", "done"), ("stopped", "stopped"), ("length", "cut at 500 tokens")]
+    ("reason", "state"), [("end", "done"), ("stop", "done"), ("stopped", "stopped"), ("length", "cut at 180 tokens")]
 )
 def test_the_pill_tells_why_the_answer_ended(reason: str, state: str) -> None:
-    page = answer_html(Answer("hi", model="m", stop_reason=reason))  # type: ignore[arg-type]
+    page = answer_html(Answer("hi", model="m", stop_reason=reason, usage=USAGE))  # type: ignore[arg-type]
     assert re.search(rf'class="llm-pill[^"]*">{state}<', page)
     assert f'aria-label="%%llm answer from m, {state}"' in page
 
@@ -69,12 +76,12 @@ def test_reasoning_is_folded_and_the_answer_is_apart() -> None:
     ("reason", "said"),
     [
         ("end", "No final answer found in the reasoning."),
-        ("length", "No final answer found: the reasoning was cut at 500 tokens."),
+        ("length", "No final answer found: the reasoning was cut at 180 tokens."),
         ("stopped", "Stopped before an answer."),
     ],
 )
 def test_without_a_final_answer_it_says_so_and_unfolds_the_reasoning(reason: str, said: str) -> None:
-    answer = Answer("", reasoning="on and on", method="cot", parsed=False, stop_reason=reason)  # type: ignore[arg-type]
+    answer = Answer("", reasoning="on and on", method="cot", parsed=False, stop_reason=reason, usage=USAGE)  # type: ignore[arg-type]
     page = answer_html(answer)
     assert "<details" in page and " open>" in page
     assert said in page
@@ -91,7 +98,18 @@ def test_votes_and_probabilities_are_bars_with_figures() -> None:
     assert "184 of 5161 of 5" in text
     assert "a75.0%b25.0%" in text
     assert '<progress max="1" value="0.8000" aria-label="18">' in answer_html(answer)
-    assert answer_text(answer) == "18\n(18: 4, 16: 1)"
+    assert answer_text(answer) == "18\n(18: 4 of 5, 16: 1 of 5)"
+
+
+def test_votes_are_counted_among_all_chains_those_without_an_answer_too() -> None:
+    answer = Answer("4", votes=(Vote("4", 1),), chains=5)
+    page = answer_html(answer)
+    assert "41 of 5no final answer4 of 5" in words(page)
+    assert '<progress max="1" value="0.2000" aria-label="4">' in page
+    assert answer_text(answer) == "4\n(4: 1 of 5, no final answer: 4 of 5)"
+    none = Answer("", parsed=False, reasoning="so", chains=3)
+    assert "no final answer3 of 3" in words(answer_html(none))
+    assert answer_text(none).endswith("\nso\n(no final answer: 3 of 3)")
 
 
 def test_json_is_indented_and_coloured() -> None:
@@ -139,7 +157,7 @@ def test_hostile_text_in_any_place_adds_no_tag(payload: str, format: str) -> Non
         output_format=format,
     )
     reader = Words()
-    reader.feed(answer_html(answer).replace(style(), ""))
+    reader.feed(unstyled(answer_html(answer)))
     assert not {"img", "script", "svg", "iframe", "style", "object", "embed", "form", "input"} & set(reader.tags)
     assert not [name for name in reader.attributes if name.startswith("on")]
     assert not [link for link in reader.links if not link.startswith(("http:", "https:", "mailto:"))]
@@ -147,5 +165,5 @@ def test_hostile_text_in_any_place_adds_no_tag(payload: str, format: str) -> Non
 
 def test_the_style_sheet_takes_its_colours_from_the_theme() -> None:
     rules = [rule for rule in style().split("}") if ".llm-pill-" not in rule]
-    bare = re.sub(r"var\(--jp-[a-z0-9-]+, #[0-9a-f]{3,6}\)", "", "}".join(rules))
+    bare = re.sub(r"var\(--jp-[a-z0-9-]+,#[0-9a-f]{3,6}\)", "", "}".join(rules))
     assert not re.findall(r"#[0-9a-f]{3,6}", bare)

@@ -62,6 +62,7 @@ def ipython(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
 def test_a_terminal_prints_the_answer_as_it_comes_and_once(ipython: Any) -> None:
     ipython.sendline("ask('alpha beta', reasoning='thinking', per_second=20)")
     ipython.expect_exact("\x1b[2mthinking\x1b[0m\r\n\r\nalpha beta\r\n\r\n12 prompt + 3 new tokens")
+    ipython.expect_exact("Out[1]: (the answer above)")
     ipython.expect_exact("In [2]: ")
     assert "alpha" not in ipython.before
     ipython.sendline("_")
@@ -73,7 +74,7 @@ def test_ctrl_c_in_a_terminal_keeps_the_partial_answer(ipython: Any) -> None:
     ipython.expect_exact("word word word")
     ipython.sendintr()
     ipython.expect_exact("stopped · 12 prompt + ")
-    ipython.expect(r"KeyboardInterrupt: stopped after \d+ tokens; the partial answer is kept\r\n")
+    ipython.expect(r"KeyboardInterrupt: stopped after \d+ tokens; the partial answer is in _\r\n")
     ipython.expect_exact("In [2]: ")
     ipython.sendline("1 + 1")
     ipython.expect_exact("Out[2]: 2")
