@@ -162,7 +162,7 @@ def did_you_mean(word: str, known: Iterable[str], *, count: int = 1) -> str:
     Returns:
         For example ``"Did you mean --temperature?"``; empty where nothing is near.
     """
-    names = list(known)
+    names = list(dict.fromkeys(known))
     begun = [name for name in names if name.startswith(word)] if len(word.strip("-")) > 2 else []
     near = begun + [name for name in difflib.get_close_matches(word, names, n=count, cutoff=0.6) if name not in begun]
     near = near[:count]

@@ -59,7 +59,7 @@ def resolve(model: str, *, revision: str = "", known: Iterable[str] = ()) -> Sou
         raise ModelNotFoundError(f"there is no file or folder {model}", did_you_mean(path.name, siblings))
     if _HUB_ID.fullmatch(model):
         return Source("hub", model, model.rpartition("/")[2].lower())
-    names = {*MODELS, *known, *_cached_ids()}
+    names = [*MODELS, *known, *_cached_ids()]
     raise ModelNotFoundError(
         f"there is no model {model}",
         did_you_mean(model, names, count=3)

@@ -58,17 +58,7 @@ class ModelMagics(MagicGroup):
         """Open a model in this session, replacing the one of that name; alone, show what is open."""
         if not args.model:
             return self._show_models()
-        request = ModelRequest(
-            args.model,
-            quantize=args.quantize,
-            dtype=args.dtype,
-            device_map=args.device_map,
-            revision=args.revision,
-            chat_template=args.chat_template,
-            context=args.context,
-            trust_remote_code=args.trust_remote_code,
-        )
-        info = self.session.load(request, name=args.name)
+        info = self.session.load(_request(args), name=args.name)
         again = "" if info.seconds else " already"
         print(f"{info.name} is open{again}: {', '.join(_figures(info))}")
         return None
@@ -117,6 +107,19 @@ class ModelMagics(MagicGroup):
             else f"nothing is open; %llm_load {self.session.settings.default_model} works without a network"
         )
         show_table("%llm_load", _COLUMNS, rows, shell=self.shell, note=note)
+
+
+def _request(args: argparse.Namespace) -> ModelRequest:
+    return ModelRequest(
+        args.model,
+        quantize=args.quantize,
+        dtype=args.dtype,
+        device_map=args.device_map,
+        revision=args.revision,
+        chat_template=args.chat_template,
+        context=args.context,
+        trust_remote_code=args.trust_remote_code,
+    )
 
 
 def _figures(info: ModelInfo) -> list[str]:

@@ -114,13 +114,32 @@ def test_the_answer_goes_to_underscore_out_the_variable_and_the_assignment(noteb
     assert notebook.names["y"] is notebook.names["z"] == "four"
 
 
-@pytest.mark.parametrize("cell", ["%llm hi;", "%%llm\nhi;", "%%llm\nhi ;\n", "%llm Why?;", '%llm "hi" -t 0;'])
+@pytest.mark.parametrize(
+    "cell", ["%llm hi;", "%%llm ;\nhi", "%%llm -t 0;\nhi", "%%llm\nhi\n;\n", "%llm Why?;", '%llm "hi" -t 0;']
+)
 def test_a_semicolon_silences_and_is_no_part_of_the_prompt(notebook: Any, fake: Any, cell: str) -> None:
     outputs = notebook.rich()
     ran = notebook.good(cell)
     assert outputs == [] and "hello" not in ran.printed
     assert notebook.names["_"] == "hello there"
     assert asked(fake).rstrip() in ("hi", "Why?")
+
+
+def test_a_semicolon_that_ends_a_line_of_the_cell_belongs_to_the_prompt(notebook: Any, fake: Any) -> None:
+    outputs = notebook.rich()
+    notebook.good("%%llm\nExplain:\nSELECT 1;")
+    assert asked(fake).rstrip() == "Explain:\nSELECT 1;"
+    assert outputs
+
+
+def test_options_behind_a_prompt_are_refused_and_not_sent_to_the_model(notebook: Any, fake: Any) -> None:
+    ran = notebook.run("%llm What is a llama? -t 0")
+    assert "Type %llm -t 0 What is a llama?" in ran.complaint
+    assert fake.prompts == []
+    notebook.good("%llm -- What does ls -t 0 do?")
+    assert asked(fake).rstrip() == "What does ls -t 0 do?"
+    notebook.good("%llm What does grep -o do?")
+    assert asked(fake).rstrip() == "What does grep -o do?"
 
 
 @pytest.mark.parametrize("cell", ["%llm hi", "%%llm\nhi", "x = %llm hi", "%llm --no-stream hi", "%llm -o x hi\n"])
@@ -209,7 +228,7 @@ def test_the_default_model_opens_by_itself_and_says_so_in_one_line(notebook: Any
     ran = notebook.good("%llm -t 0 --max-new-tokens 8 Say hello.")
     assert ran.printed.startswith("Opened smollm2 (no model was loaded; %llm_load opens others)\n")
     assert ran.value.model == "smollm2" and ran.value.usage.new_tokens == 8
-    assert "smollm2 is open: 135 M parameters, float32 on " in notebook.good("%llm_load smollm2").printed
+    assert "smollm2 is open already: 135 M parameters, float32 on " in notebook.good("%llm_load smollm2").printed
 
 
 @pytest.mark.model

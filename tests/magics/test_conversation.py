@@ -104,7 +104,7 @@ def test_the_oldest_exchanges_are_left_out_where_the_context_is_short_and_it_is_
         notebook.good(f"%llm {question}")
     ran = notebook.good("%llm Q3")
     assert [turn.strip() for turn in turns(engine)] == ["Q2", ("A " * 10).strip(), "Q3"]
-    assert "1 earlier exchanges left out: fake reads 36 tokens" in ran.printed
+    assert "1 earlier exchange left out: fake reads 36 tokens" in ran.printed
 
 
 def test_the_log_is_shown_searched_and_cut(notebook: Any) -> None:
