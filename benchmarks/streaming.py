@@ -3,8 +3,9 @@
 Both run in turn in one process, a real kernel, on the same prompt and tokens (SmolLM2, greedy), while
 a client takes every message off it, as a notebook's page would. Timed is the whole of each:
 ``show_answer`` from the question to the final card in place, and ``generate`` from call to return.
-The median of the ratios of neighbours counts: by the clock, and, since a busy machine disturbs the
-clock, by the processor time of the kernel's process, threads included.
+Which of the two goes first alternates. The median of the ratios of neighbours counts, and has to be within
+the limit twice: by the clock, and by the processor time of the kernel's process, threads included. Other
+processes disturb the clock, so what they took meanwhile is measured and told.
 """
 
 import json
@@ -16,9 +17,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 TOKENS = 150
-PAIRS = 9
+PAIRS = 11
 LIMIT = 1.03
+BUSY = 0.5
+"""Share of each core, taken by others, from which on the clock says little."""
+
 QUESTION = "Tell me a long story about a lighthouse keeper, a storm and a lost ship."
 
 
@@ -28,13 +34,11 @@ def both_ways(shell: Any) -> tuple[Callable[[], int], Callable[[], int]]:
 
     from llm_magics import Session
     from llm_magics.display.answer import show_answer
-    from llm_magics.engines.resolve import resolve
-    from llm_magics.engines.transformers import open_model
     from llm_magics.messages import AskRequest, ModelRequest
 
-    engine = open_model(resolve("smollm2"), ModelRequest("smollm2"))
     session = Session()
-    session.add("smollm2", engine)
+    session.load(ModelRequest("smollm2"))
+    engine: Any = session._models["smollm2"].engine
     request = AskRequest(temperature=0.0, repetition_penalty=1.1, max_new_tokens=TOKENS, history=False)
     text = session.llm(QUESTION, request).prompt.text
     model, tokenizer = engine._model, engine._tokenizer
@@ -75,11 +79,35 @@ def measure(shell: Any) -> None:
         print("PAIR " + json.dumps([results[plain], results[shown]]), flush=True)
 
 
-def in_kernel(code: str) -> tuple[list[Any], int]:
+class Others:
+    """What other processes, and other machines on the same cores, take while this one measures.
+
+    Args:
+        processes: those that are not others.
+    """
+
+    def __init__(self, *processes: psutil.Process) -> None:
+        self._processes = processes
+        self._begin = self._now()
+
+    def share(self) -> float:
+        """Processor time of others since the beginning, by the time that all cores together had."""
+        total, idle, own = (now - then for now, then in zip(self._now(), self._begin, strict=True))
+        return max(0.0, total - idle - own) / total
+
+    def _now(self) -> tuple[float, float, float]:
+        times = psutil.cpu_times()
+        guests = getattr(times, "guest", 0.0) + getattr(times, "guest_nice", 0.0)  # counted in user already
+        idle = times.idle + getattr(times, "iowait", 0.0)
+        return sum(times) - guests, idle, sum(sum(one.cpu_times()[:2]) for one in self._processes)
+
+
+def in_kernel(code: str) -> tuple[list[Any], int, float]:
     """Run code in a fresh kernel of this Python and take every message off it.
 
     Returns:
-        What the code printed after ``PAIR``, and the number of messages that made up the display.
+        What the code printed after ``PAIR``, the number of messages that made up the display, and the
+        share of the cores that others took.
     """
     from ipykernel.kernelspec import get_kernel_dict
     from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
@@ -109,11 +137,13 @@ def in_kernel(code: str) -> tuple[list[Any], int]:
     client.start_channels()
     try:
         client.wait_for_ready(timeout=120)
+        others = Others(psutil.Process(), psutil.Process(manager.provisioner.pid))
         client.execute_interactive(code, output_hook=hear, allow_stdin=False)
+        share = others.share()
     finally:
         client.stop_channels()
         manager.shutdown_kernel(now=True)
-    return pairs, painted
+    return pairs, painted, share
 
 
 def row(number: int, plain: list[float], shown: list[float]) -> str:
@@ -123,12 +153,12 @@ def row(number: int, plain: list[float], shown: list[float]) -> str:
 
 
 def main() -> int:
-    """Measure, print a table; 1 where showing costs more than the limit by processor time."""
+    """Measure, print a table; 1 where showing costs more than the limit, by the clock or by processor time."""
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     print(f"SmolLM2, {TOKENS} tokens, {PAIRS} pairs in one kernel; s by the clock, s of processor time\n")
     print(f"{'pair':>4}{'generate':>10}{'shown':>10}{'ratio':>8}{'generate':>12}{'shown':>10}{'ratio':>8}", flush=True)
     folder = str(Path(__file__).resolve().parent)
-    pairs, painted = in_kernel(
+    pairs, painted, others = in_kernel(
         f"import sys; sys.path.insert(0, {folder!r}); import streaming; streaming.measure(get_ipython())"
     )
     if len(pairs) < PAIRS:
@@ -138,11 +168,16 @@ def main() -> int:
         print("the two did not make the same number of tokens")
         return 1
     print()
+    medians = []
     for i, what in enumerate(("by the clock", "by processor time")):
         low, median, high = statistics.quantiles((shown[i] / plain[i] for plain, shown in pairs), n=4)
         print(f"{what:<18} median ratio {median:.3f}, half of the pairs from {low:.3f} to {high:.3f}; at most {LIMIT}")
+        medians.append(median)
     print(f"{painted / (PAIRS + 1):.0f} display messages an answer")
-    good = median <= LIMIT  # by processor time, the last of the two
+    print(f"other processes took {others:.2f} of each core meanwhile")
+    if others > BUSY:
+        print(f"that is above {BUSY}: the clock was disturbed, so measure again on a quiet machine")
+    good = max(medians) <= LIMIT
     print("within the limit" if good else "above the limit")
     return 0 if good else 1
 
