@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import dataclasses
 import io
@@ -110,6 +111,7 @@ def open_notebook(
         if "llm_magics" in shell.extension_manager.loaded:
             get_session()._models.clear()  # closing measures the memory that comes back, and that takes a second
             shell.extension_manager.unload_extension("llm_magics")
+        atexit.unregister(shell.atexit_operations)  # each takes half a second of collecting garbage at the end
         InteractiveShell.clear_instance()
 
 
