@@ -179,7 +179,7 @@ def piece(text: str, format: str) -> str:
 
 
 def _figures(text: str) -> str:
-    parts = re.split(r"(\d[\d.]*)", text)
+    parts = re.split(r"(?<![\w.-])(\d[\d.]*)(?!\w)", text)  # not the digit of a name such as smollm2
     return "".join(f"<b>{part}</b>" if place % 2 else escape(part) for place, part in enumerate(parts))
 
 
