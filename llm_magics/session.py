@@ -39,6 +39,7 @@ class _OpenModel:
     engine: Engine
     info: ModelInfo
     origin: object
+    stops: tuple[str, ...] = ()
     busy: threading.Lock = dataclasses.field(default_factory=threading.Lock)
 
 
@@ -99,6 +100,7 @@ class Session:
         """
         from .engines import resolve, transformers
 
+        stops = templates.STOPS.get(request.chat_template, ())
         if request.chat_template:
             request = dataclasses.replace(request, chat_template=templates.chat_template(request.chat_template))
         with self._lock:
@@ -116,7 +118,7 @@ class Session:
                 engine = transformers.load(prepared)
             except KeyboardInterrupt:
                 raise Interrupted(f"stopped while opening {source.name}; it is not open") from None
-            return self._keep(source.name, engine, (source, request))
+            return self._keep(source.name, engine, (source, request), stops)
 
     def add(self, name: str, engine: Engine) -> ModelInfo:
         """Make an engine of one's own a loaded model; one of that name is closed first.
@@ -130,9 +132,9 @@ class Session:
                 self.unload(name)
             return self._keep(name, engine, None)
 
-    def _keep(self, name: str, engine: Engine, origin: object) -> ModelInfo:
+    def _keep(self, name: str, engine: Engine, origin: object, stops: tuple[str, ...] = ()) -> ModelInfo:
         info = dataclasses.replace(engine.info(), name=name)
-        self._models[name] = _OpenModel(engine, info, origin)
+        self._models[name] = _OpenModel(engine, info, origin, stops)
         return info
 
     def unload(self, name: str = "") -> MemoryFreed:
@@ -256,6 +258,8 @@ class Session:
             raise InputError(
                 "there are no examples", "Type lines such as: I loved it => Positive, or name them with -e"
             )
+        if choices:
+            _refuse_sampling(request)
         similarity = self._similarities if select == "similar" else None
         chosen = examples.choose(pool, k=k, select=select, question=cell.question, similarity=similarity)
         name, opened = self._model(request.model)
@@ -417,7 +421,7 @@ class Session:
                 probabilities.update(zip(choices, engine.score(question.prompt, choices), strict=True))
             best = max(probabilities, key=probabilities.__getitem__)
             seconds = time.perf_counter() - begin
-            yield Chunk(best, Usage(question.prompt.token_count, 0, seconds, seconds), "end")
+            yield Chunk(best, Usage(question.prompt.token_count, 0, 0.0, seconds), "end")
 
         def finish(seen: list[Chunk]) -> Answer:
             return self._answer(question, seen, seen[-1].text, probabilities=probabilities)
@@ -425,6 +429,7 @@ class Session:
         return self._stream(question, chunks, finish)
 
     def _generate(self, question: _Question, options: GenerationOptions, stop: threading.Event) -> Iterator[Chunk]:
+        options = dataclasses.replace(options, stop=(*options.stop, *question.opened.stops))
         with self._answering(question) as engine:
             yield from engine.stream(question.prompt, options, stop)
 
@@ -494,3 +499,12 @@ class Session:
             wrong.answer = answer
             raise wrong
         return answer
+
+
+def _refuse_sampling(request: AskRequest) -> None:
+    """``--choices`` weighs the given answers; nothing is generated that these options could change."""
+    names = ("temperature", "top_p", "max_new_tokens", "repetition_penalty", "seed")
+    given = [name for name in names if getattr(request, name) is not None] + (["stop"] if request.stop else [])
+    if given:
+        flag = f"--{given[0].replace('_', '-')}"
+        raise InputError(f"{flag} changes nothing with --choices: the most probable one is taken", f"Leave {flag} out")

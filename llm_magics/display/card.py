@@ -71,7 +71,8 @@ def costs(usage: Usage, options: GenerationOptions | None = None) -> list[str]:
         usage: tokens and seconds.
         options: the options in force; with sampling on, the seed is told, which repeats the answer.
     """
-    items = [f"{usage.prompt_tokens} prompt + {usage.new_tokens} new tokens"]
+    written = f" + {usage.new_tokens} new" if usage.new_tokens else ""  # choices are weighed, not written
+    items = [f"{usage.prompt_tokens} prompt{written} tokens"]
     if usage.tokens_per_second:
         items.append(f"{usage.tokens_per_second:.1f} tok/s")
     if usage.seconds_to_first_token:

@@ -101,6 +101,9 @@ _TEMPLATES = {
     "guanaco": _GUANACO,
 }
 
+STOPS = {"alpaca": ("### Instruction:",), "guanaco": ("### Human:",)}
+"""Texts at which an answer ends, for the formats without an end token: a base model goes on with the next turn."""
+
 NAMES = tuple(_TEMPLATES)
 """The templates that can be named."""
 

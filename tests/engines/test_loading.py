@@ -293,3 +293,22 @@ def test_a_container_with_less_memory_than_the_machine_counts(tmp_path, monkeypa
     places = {"/sys/fs/cgroup": tmp_path}
     monkeypatch.setattr(memory, "Path", lambda folder, name: real(places.get(folder, folder), name))
     assert memory.free_bytes("cpu") == 1500
+
+
+@pytest.mark.model
+def test_a_base_model_with_a_chat_template_stops_where_the_persons_next_turn_would_begin(monkeypatch):
+    session = Session(say=lambda line: None)
+    session.load(ModelRequest("smollm2", chat_template="guanaco"))
+    seen = []
+    engine = session._models["smollm2"].engine
+    original = engine.stream
+
+    def watched(prompt, options, stop):
+        seen.append(options.stop)
+        return original(prompt, options, stop)
+
+    monkeypatch.setattr(engine, "stream", watched)
+    for _ in session.llm("Hi", AskRequest(max_new_tokens=2, stop=("END",))):
+        pass
+    assert seen == [("END", "### Human:")]
+    session.close()
