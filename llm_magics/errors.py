@@ -6,6 +6,7 @@
     ├── MissingPackageError    an optional package is not installed
     ├── BusyError              the model is answering another cell
     ├── AnswerFormatError      the answer is not what ``--format`` asked for
+    ├── KnowledgeError         a document or a knowledge base that cannot be used
     └── ModelError
         ├── ModelNotFoundError     no model of that name
         ├── ModelFileError         the files are there and cannot be read
@@ -91,6 +92,10 @@ class AnswerFormatError(LLMMagicsError):
     def __init__(self, message: str, hint: str = "", *, answer: Answer | None = None) -> None:
         super().__init__(message, hint)
         self.answer = answer
+
+
+class KnowledgeError(LLMMagicsError):
+    """A document that cannot be read, or a knowledge base that cannot be opened or added to."""
 
 
 class ModelError(LLMMagicsError):

@@ -36,6 +36,29 @@ class Example:
 
 
 @dataclass(frozen=True, slots=True)
+class Passage:
+    """A piece of a document that was found for a question.
+
+    Attributes:
+        text: what stands there.
+        source: path, URL, or name of the cell or variable.
+        start: where it begins, in characters of the source's text.
+        end: where it ends.
+        place: heading path, page or lines, as a short text; may be empty.
+        score: how well it fits the question, from 0 to 1.
+        number: which chunk of its source it begins with, from 0.
+    """
+
+    text: str
+    source: str
+    start: int
+    end: int
+    place: str = ""
+    score: float = 0.0
+    number: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Prompt:
     """What goes to the model.
 

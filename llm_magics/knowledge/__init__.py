@@ -1,1 +1,1 @@
-"""Texts as vectors."""
+"""Documents, cut and embedded, and the passages in them that fit a question."""

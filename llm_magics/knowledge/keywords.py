@@ -1,0 +1,101 @@
+"""Search by words: BM25 (Robertson and Zaragoza 2009) through bm25s (Lù 2024, arXiv:2407.03618)."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from ..errors import MissingPackageError
+
+_TERM = re.compile(r"\w+(?:[.\-_/]+\w+)*")
+_PART = re.compile(r"[^\W\d_]+|\d+")
+_CAMEL = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
+_COMMON = frozenset(
+    """a about all an and any are as at be been but by can could did do does for from had has have how i if in into
+    is it its may me my not of on or our shall should so than that the their them then there these they this to
+    us was we were what when where which while who whom whose why will with would you your""".split()  # noqa: SIM905
+)
+
+
+class KeywordIndex:
+    """BM25 over texts under whole numbers.
+
+    Args:
+        texts: the texts by number. An index is not changed: make another one.
+
+    Raises:
+        MissingPackageError: bm25s is not installed.
+    """
+
+    def __init__(self, texts: Mapping[int, str]) -> None:
+        try:
+            import bm25s
+        except ImportError as error:
+            raise MissingPackageError(error.name or "bm25s", "rag") from error
+        self._numbers = list(texts)
+        lists = [terms(text) for text in texts.values()]
+        self._among: Counter[str] = Counter()  # texts that hold a term
+        for found in lists:
+            self._among.update(set(found))
+        self._index: Any = None
+        if self._among:
+            self._index = bm25s.BM25(method="lucene", k1=1.2, b=0.75)
+            self._index.index(lists, show_progress=False)
+
+    def search(self, question: str, count: int) -> list[tuple[int, float]]:
+        """The numbers of the texts that share words with the question, the best first.
+
+        Args:
+            question: in a person's words.
+            count: how many at most.
+
+        Returns:
+            Numbers with scores from 0 to 1: the BM25 score as a share of the highest there can be.
+        """
+        import numpy as np
+
+        asked = [term for term in dict.fromkeys(terms(question)) if term in self._among]
+        if self._index is None or not asked:
+            return []
+        scores = self._index.get_scores(asked)
+        count = min(count, len(scores))
+        best = np.argpartition(-scores, count - 1)[:count]
+        best = best[np.argsort(-scores[best], kind="stable")]
+        everything = sum(self._weight(self._among.get(term, 0)) for term in dict.fromkeys(terms(question)))
+        return [(self._numbers[row], min(1.0, float(scores[row]) / everything)) for row in best if scores[row] > 0]
+
+    def _weight(self, among: int) -> float:
+        return math.log(1 + (len(self._numbers) - among + 0.5) / (among + 0.5))
+
+
+def terms(text: str) -> list[str]:
+    """The words that a text is found by.
+
+    Names such as ``gc.autoPackLimit`` and ``--max-connections`` count whole and by their parts, so that a
+    person who remembers one part finds them too. Plural endings and the commonest words are dropped.
+    """
+    found: list[str] = []
+    for term in _TERM.findall(text):
+        whole = term.lower()
+        parts = [part.lower() for piece in _PART.findall(term) for part in _humps(piece)]
+        if len(parts) > 1:
+            found.append(whole)
+        found += [_stem(part) for part in parts if part not in _COMMON]
+    return found
+
+
+def _humps(word: str) -> list[str]:
+    """``autoPackLimit`` as ``auto``, ``Pack``, ``Limit``. Words of other alphabets stay whole."""
+    return (_CAMEL.findall(word) if word.isascii() else []) or [word]
+
+
+def _stem(word: str) -> str:
+    """Without the ending of an English plural (Harman 1991, "How effective is suffixing?")."""
+    if len(word) > 3 and word.endswith("ies") and not word.endswith(("eies", "aies")):
+        return word[:-3] + "y"
+    if len(word) > 3 and word.endswith("s") and not word.endswith(("us", "ss")):
+        return word[:-1]
+    return word

@@ -1,0 +1,422 @@
+"""A knowledge base: documents, their chunks and vectors, and the search over them.
+
+Held in memory, in one process, by one thread at a time. A chunk is a pair of offsets into its
+document, and the text that is embedded carries the source's name and the headings above it, since a
+piece cut from a manual seldom says what it is about.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from ..errors import InputError, KnowledgeError, did_you_mean
+from ..messages import Passage
+from . import saving
+from .base import Added, Chunk, Document, Progress, TextEmbedder, shown
+from .keywords import KeywordIndex
+from .splitting import split
+from .vectors import VectorIndex
+
+WAYS = ("hybrid", "dense", "keyword")
+_GROUP = 256  # chunks that are embedded together; an interrupt loses no more than these
+_DEPTH = 50  # candidates from each way of searching
+_RRF = 60  # the constant of reciprocal rank fusion, as in its paper
+
+
+@dataclass(slots=True)
+class _Source:
+    document: Document
+    digest: str
+    chunks: list[Chunk]
+    numbers: list[int]
+
+
+class KnowledgeBase:
+    """Documents that can be searched.
+
+    Args:
+        name: what a person calls it.
+        embedder: makes the vectors; the base is bound to its model.
+
+    Raises:
+        MissingPackageError: faiss is not installed.
+    """
+
+    def __init__(self, name: str, embedder: TextEmbedder) -> None:
+        self.name = name
+        self.embedder = embedder
+        self._sources: dict[str, _Source] = {}
+        self._where: dict[int, tuple[str, int]] = {}  # number of a vector -> source, place among its chunks
+        self._next = 0
+        self._vectors = VectorIndex(embedder.dimension)
+        self._keywords: KeywordIndex | None = None
+
+    def __len__(self) -> int:
+        """How many chunks there are."""
+        return len(self._where)
+
+    @property
+    def sources(self) -> dict[str, int]:
+        """Each source with its number of chunks, in the order in which they came."""
+        return {name: len(source.chunks) for name, source in self._sources.items()}
+
+    @property
+    def index(self) -> str:
+        """The kind of vector index in use: ``exact``, or IVF with what it reads."""
+        return self._vectors.description
+
+    def add(
+        self,
+        documents: Iterable[Document],
+        *,
+        splitter: str = "recursive",
+        size: int = 0,
+        overlap: int = 0,
+        embedding: str = "",
+        progress: Callable[[Progress], None] | None = None,
+    ) -> Added:
+        """Cut, embed and keep documents.
+
+        Adding the same again adds nothing; a document whose text or splitting changed replaces the one of
+        that source. An interrupt keeps the documents that are done, each of them whole.
+
+        Args:
+            documents: what to add. Of two with one source the last counts.
+            splitter: see ``splitting.split``, as the two after it.
+            size: longest chunk; 0 for the splitter's own.
+            overlap: what neighbours share.
+            embedding: the embedding model a person asked for; empty for the base's own.
+            progress: called while vectors are made.
+
+        Raises:
+            KnowledgeError: another embedding model than the base's.
+            InputError: a splitter or sizes that do not exist or fit.
+        """
+        if embedding and embedding != self.embedder.name:
+            raise _other_model(self.name, self.embedder.name, embedding)
+        latest = {document.source: document for document in documents}
+        waiting: list[_Source] = []
+        unchanged = 0
+        for document in latest.values():
+            digest = _digest(document, splitter, size, overlap)
+            known = self._sources.get(document.source)
+            if known is not None and known.digest == digest:
+                unchanged += 1
+                continue
+            cut = split(document, splitter, size, overlap, count_tokens=self.embedder.count_tokens)
+            waiting.append(_Source(document, digest, cut, []))
+        total = sum(len(source.chunks) for source in waiting)
+        changed = sum(source.document.source in self._sources for source in waiting)
+        began, done = time.perf_counter(), 0
+        for group in _groups(waiting):
+            texts = [text for source in group for text in _indexed(source)]
+            vectors = self.embedder.vectors(texts, _told(progress, done, total, began))
+            row = 0
+            with _uninterrupted():
+                for source in group:
+                    self._put(source, vectors[row : row + len(source.chunks)])
+                    row += len(source.chunks)
+            done += len(texts)
+        return Added(len(waiting) - changed, changed, unchanged, total)
+
+    def remove(self, source: str) -> int:
+        """Take a source out; returns how many chunks it had.
+
+        Raises:
+            KnowledgeError: no such source; the nearest name is offered.
+        """
+        if source not in self._sources:
+            raise KnowledgeError(
+                f"the knowledge base {self.name} has no source {shown(source)}",
+                did_you_mean(source, self._sources) or "%rag_add --list shows what there is",
+            )
+        return self._take_out(source)
+
+    def clear(self) -> None:
+        """Take everything out."""
+        self._sources.clear()
+        self._where.clear()
+        self._vectors = VectorIndex(self.embedder.dimension)
+        self._keywords = None
+
+    def search(
+        self, question: str, k: int = 4, *, way: str = "hybrid", min_score: float = 0.0, diversity: float = 0.0
+    ) -> list[Passage]:
+        """The passages that fit a question, the best first.
+
+        Args:
+            question: in a person's words.
+            k: how many passages at most.
+            way: ``dense`` (cosine), ``keyword`` (BM25), or ``hybrid``, both joined by reciprocal rank fusion
+                (Cormack et al. 2009, doi:10.1145/1571941.1572114).
+            min_score: from 0 to 1; passages below are left out.
+            diversity: from 0 to 1: how much a passage loses by being like one before it (maximal marginal
+                relevance, Carbonell and Goldstein 1998, doi:10.1145/290941.291025).
+
+        Returns:
+            Passages with scores from 0 to 1: the cosine, for ``keyword`` the share of the best BM25 score
+            there can be, for ``hybrid`` the higher of the two, so that its order need not be theirs. Neighbours
+            from one source are one passage; the same text twice is one.
+
+        Raises:
+            InputError: an unknown way, or numbers out of range.
+        """
+        if way not in WAYS:
+            raise InputError(f"--search is {way}", did_you_mean(way, WAYS) or f"It takes {', '.join(WAYS)}")
+        checks = {"-k": (k, k >= 1, "a whole number from 1"), "--min-score": (min_score, 0 <= min_score <= 1, "0 to 1")}
+        checks["--diversity"] = (diversity, 0 <= diversity <= 1, "0 to 1")
+        for option, (value, good, wanted) in checks.items():
+            if not good:
+                raise InputError(f"{option} is {value}", f"It takes {wanted}")
+        if not self._where or not question.strip():
+            return []
+        ranked = [pair for pair in self._ranked(question, max(_DEPTH, 4 * k), way) if pair[1] >= min_score]
+        ranked = self._different(ranked)
+        if diversity:
+            ranked = self._spread(ranked, 2 * k, diversity)
+        return self._passages(ranked, k)
+
+    def save(self, folder: Path | str) -> None:
+        """Save into a folder: all or nothing, see ``saving``.
+
+        Raises:
+            KnowledgeError: the folder holds something else or cannot be written to.
+        """
+        self._vectors.fit()
+        about = {
+            "name": self.name,
+            "embedding": self.embedder.name,
+            "dimension": self.embedder.dimension,
+            "chunks": len(self),
+            "sources": len(self._sources),
+            "index": self.index,
+        }
+        saving.write(Path(folder), about, map(_as_json, self._sources.values()), self._vectors.write)
+
+    @classmethod
+    def load(cls, folder: Path | str, embedder: TextEmbedder | Callable[[str], TextEmbedder]) -> KnowledgeBase:
+        """Open a saved knowledge base.
+
+        Args:
+            folder: where it was saved.
+            embedder: of the model that it was made with, or what opens one by its name.
+
+        Raises:
+            KnowledgeError: no knowledge base, a damaged one, or one made with another embedding model.
+        """
+        path = Path(folder)
+        saved = saving.read(path)
+        model = str(saved.about.get("embedding"))
+        maker = embedder(model) if callable(embedder) else embedder
+        base = cls(str(saved.about.get("name")), maker)
+        if maker.name != model:
+            raise _other_model(f"in {shown(str(folder))}", model, maker.name)
+        try:
+            for line in saved.lines():
+                base._restore(line)
+            base._vectors = VectorIndex.read(saved.vectors, maker.dimension)
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise saving.damaged(path, "its files cannot be read") from error
+        if base._vectors.numbers() != set(base._where) or len(base) != saved.about.get("chunks"):
+            raise saving.damaged(path, "its files do not belong together")
+        return base
+
+    def _put(self, source: _Source, vectors: Any) -> None:
+        """Replace or add one source."""
+        name = source.document.source
+        numbers = list(range(self._next, self._next + len(source.chunks)))
+        if numbers:
+            self._vectors.add(numbers, vectors)
+        if name in self._sources:
+            self._take_out(name)
+        source.numbers = numbers
+        self._next += len(numbers)
+        self._where.update({number: (name, place) for place, number in enumerate(numbers)})
+        self._sources[name] = source
+        self._keywords = None
+
+    def _take_out(self, name: str) -> int:
+        source = self._sources.pop(name)
+        for number in source.numbers:
+            del self._where[number]
+        if source.numbers:
+            self._vectors.remove(source.numbers)
+        self._keywords = None
+        return len(source.numbers)
+
+    def _restore(self, line: dict[str, Any]) -> None:
+        document = Document(line["text"], line["source"], line["kind"], tuple(line["pages"]), line["page_word"])
+        chunks = [Chunk(start, end, place) for _, start, end, place in line["chunks"]]
+        source = _Source(document, line["digest"], chunks, [number for number, *_ in line["chunks"]])
+        self._sources[document.source] = source
+        self._where.update({number: (document.source, place) for place, number in enumerate(source.numbers)})
+        self._next = max(self._next, *(number + 1 for number in source.numbers), 0)
+
+    def _ranked(self, question: str, depth: int, way: str) -> list[tuple[int, float]]:
+        """Numbers with scores, the best first."""
+        dense: list[tuple[int, float]] = []
+        words: list[tuple[int, float]] = []
+        if way != "dense":
+            if self._keywords is None:
+                self._keywords = KeywordIndex(dict(self._texts()))
+            words = self._keywords.search(question, depth)
+        if way != "keyword":
+            self._vectors.fit()
+            asked = self.embedder.question(question)
+            dense = self._vectors.search(asked, depth)
+        if way == "dense":
+            return [(number, _unit(score)) for number, score in dense]
+        if way == "keyword":
+            return words
+        fused: dict[int, float] = {}
+        for ranking in (dense, words):
+            for rank, (number, _) in enumerate(ranking, start=1):
+                fused[number] = fused.get(number, 0.0) + 1 / (_RRF + rank)
+        scores = {number: _unit(score) for number, score in dense}
+        unseen = [number for number, _ in words if number not in scores]
+        cosines = self._vectors.of(unseen) @ asked
+        scores.update({number: _unit(float(cosine)) for number, cosine in zip(unseen, cosines, strict=True)})
+        for number, score in words:
+            scores[number] = max(scores[number], score)
+        return sorted(((n, scores[n]) for n in fused), key=lambda pair: -fused[pair[0]])
+
+    def _texts(self) -> Iterator[tuple[int, str]]:
+        for source in self._sources.values():
+            yield from zip(source.numbers, _indexed(source), strict=True)
+
+    def _different(self, ranked: list[tuple[int, float]]) -> list[tuple[int, float]]:
+        """Without the second of two chunks of the same words."""
+        seen: dict[str, tuple[int, float]] = {}
+        for number, score in ranked:
+            name, place = self._where[number]
+            source = self._sources[name]
+            chunk = source.chunks[place]
+            words = " ".join(source.document.text[chunk.start : chunk.end].split())
+            seen.setdefault(words, (number, score))
+        return list(seen.values())
+
+    def _spread(self, ranked: list[tuple[int, float]], count: int, diversity: float) -> list[tuple[int, float]]:
+        """Reorder so that each is unlike those before it; the rank stands for the relevance."""
+        left = list(range(len(ranked)))
+        vectors = self._vectors.of([number for number, _ in ranked])
+        alike = vectors @ vectors.T
+        taken: list[int] = []
+        while left and len(taken) < count:
+            best = max(
+                left,
+                key=lambda i: (
+                    (1 - diversity) * (1 - i / len(ranked))
+                    - diversity * max((float(alike[i, j]) for j in taken), default=0.0)
+                ),
+            )
+            left.remove(best)
+            taken.append(best)
+        return [ranked[i] for i in taken]
+
+    def _passages(self, ranked: Sequence[tuple[int, float]], k: int) -> list[Passage]:
+        """The first k places, neighbours joined to the better of the two, each chunk once."""
+        groups: list[tuple[str, set[int], float]] = []
+        for number, score in ranked[: 2 * k]:  # a run of neighbours must not become the whole document
+            name, place = self._where[number]
+            near = [group for group in groups if group[0] == name and group[1] & {place - 1, place + 1}]
+            if near:
+                near[0][1].add(place)
+                for other in near[1:]:  # it stood between the two
+                    near[0][1].update(other[1])
+                    groups.remove(other)
+            elif len(groups) < k:
+                groups.append((name, {place}, score))
+            else:
+                break
+        return [self._passage(*group) for group in groups]
+
+    def _passage(self, name: str, places: set[int], score: float) -> Passage:
+        source = self._sources[name]
+        first, last = min(places), max(places)
+        start, end = source.chunks[first].start, source.chunks[last].end
+        labels = list(dict.fromkeys(source.chunks[place].place for place in range(first, last + 1)))
+        place = labels[0] if len(labels) == 1 else f"{labels[0]} to {labels[-1]}"
+        return Passage(source.document.text[start:end], name, start, end, place, score, first)
+
+
+def _other_model(name: str, model: str, asked: str) -> KnowledgeError:
+    return KnowledgeError(
+        f"the knowledge base {name} was made with {model}, not {asked}",
+        f"Type --embedding {model}, or make another one: %rag_add --kb NAME --embedding {asked}",
+    )
+
+
+@contextlib.contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Hold back Ctrl+C while several tables change together. Other threads get none."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    held: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda *_: held.append(1))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if held:
+        raise KeyboardInterrupt
+
+
+def _indexed(source: _Source) -> Iterator[str]:
+    """What is embedded and searched: the chunk under its source's name and its headings."""
+    title = PurePosixPath(source.document.source).stem
+    for chunk in source.chunks:
+        heading = "" if not chunk.place or chunk.place.startswith(("line", "page", "slide")) else f" > {chunk.place}"
+        yield f"{title}{heading}\n{source.document.text[chunk.start : chunk.end]}"
+
+
+def _groups(sources: list[_Source]) -> Iterator[list[_Source]]:
+    group: list[_Source] = []
+    for source in sources:
+        group.append(source)
+        if sum(len(member.chunks) for member in group) >= _GROUP:
+            yield group
+            group = []
+    if group:
+        yield group
+
+
+def _told(
+    progress: Callable[[Progress], None] | None, done: int, total: int, began: float
+) -> Callable[[int], None] | None:
+    if progress is None:
+        return None
+    return lambda count: progress(Progress(done + count, total, time.perf_counter() - began))
+
+
+def _digest(document: Document, splitter: str, size: int, overlap: int) -> str:
+    parts = (document.text, document.kind, splitter, str(size), str(overlap))
+    return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _as_json(source: _Source) -> dict[str, Any]:
+    document = source.document
+    return {
+        "source": document.source,
+        "kind": document.kind,
+        "digest": source.digest,
+        "pages": document.pages,
+        "page_word": document.page_word,
+        "chunks": [
+            (number, chunk.start, chunk.end, chunk.place)
+            for number, chunk in zip(source.numbers, source.chunks, strict=True)
+        ],
+        "text": document.text,
+    }
+
+
+def _unit(cosine: float) -> float:
+    return min(1.0, max(0.0, cosine))
