@@ -131,10 +131,11 @@ def _files(source: str) -> Iterator[str]:
     elif path.exists():
         yield str(path)
     elif glob.has_magic(source):
-        found = sorted(glob.glob(str(path), recursive=True))
+        # ** follows links to folders, in circles too: each file counts once, under its shortest name
+        found = {os.path.realpath(name): name for name in sorted(glob.glob(str(path), recursive=True), key=len)[::-1]}
         if not found:
             raise KnowledgeError(f"no file fits {shown(source)}", "A folder's name alone takes all files below it")
-        yield from (name for name in found if Path(name).is_file())
+        yield from sorted(name for name in found.values() if Path(name).is_file())
     else:
         near = [str(path.with_name(entry.name)) for entry in path.parent.iterdir()] if path.parent.is_dir() else []
         raise KnowledgeError(
@@ -220,7 +221,7 @@ def _decoded(data: bytes, source: str) -> str:
 
 def _converted(data: bytes, source: str, suffix: str) -> Document:
     try:
-        from markitdown import MarkItDown, MissingDependencyException, StreamInfo
+        from markitdown import MarkItDown, MissingDependencyException, StreamInfo, converters
     except ImportError as error:
         raise MissingPackageError(error.name or "markitdown", "rag") from error
     kind = _CONVERTED[suffix]
@@ -230,7 +231,9 @@ def _converted(data: bytes, source: str, suffix: str) -> Document:
         raise KnowledgeError(f"{shown(source)} is no notebook of format 4", "Open and save it in Jupyter")
     information = StreamInfo(extension=f".{kind}", charset="utf-8" if kind in ("html", "ipynb") else None)
     try:
-        result = MarkItDown(enable_plugins=False).convert_stream(io.BytesIO(data), stream_info=information)
+        reader = MarkItDown(enable_builtins=False, enable_plugins=False)  # all of it would read anything as text
+        reader.register_converter(getattr(converters, f"{kind.capitalize()}Converter")())
+        result = reader.convert_stream(io.BytesIO(data), stream_info=information)
     except MissingDependencyException as error:
         raise MissingPackageError(f"what markitdown needs for {kind}", "rag") from error
     text = result.markdown

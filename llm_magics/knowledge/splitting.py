@@ -148,14 +148,17 @@ def find_headings(text: str) -> list[Heading]:
     fence, before, before_start, start = "", "", 0, 0
     for line in text.splitlines(keepends=True):
         bare = line.rstrip()
-        edge = _FENCE.match(bare)
+        rule = _RULE.fullmatch(bare)
+        if not (before[:1].strip() and abs(len(bare) - len(before)) <= 2 and not before.startswith("|")):
+            rule = None  # a rule is about as long as its title
+        edge = None if rule and not fence else _FENCE.match(bare)
         if edge and (not fence or edge[1] == fence):
             fence = "" if fence else edge[1]
         elif not fence:
-            atx, rule = _ATX.fullmatch(bare), _RULE.fullmatch(bare)
+            atx = _ATX.fullmatch(bare)
             if atx:
                 found.append(Heading(start, len(atx[1]), atx[2]))
-            elif rule and before[:1].strip() and abs(len(bare) - len(before)) <= 2 and not before.startswith("|"):
+            elif rule:
                 if rule[1] not in marks:
                     marks.append(rule[1])
                 found.append(Heading(before_start, marks.index(rule[1]) + 1, before.strip()))

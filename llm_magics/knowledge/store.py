@@ -103,16 +103,7 @@ class KnowledgeBase:
         if embedding and embedding != self.embedder.name:
             raise _other_model(self.name, self.embedder.name, embedding)
         latest = {document.source: document for document in documents}
-        waiting: list[_Source] = []
-        unchanged = 0
-        for document in latest.values():
-            digest = _digest(document, splitter, size, overlap)
-            known = self._sources.get(document.source)
-            if known is not None and known.digest == digest:
-                unchanged += 1
-                continue
-            cut = split(document, splitter, size, overlap, count_tokens=self.embedder.count_tokens)
-            waiting.append(_Source(document, digest, cut, []))
+        waiting = list(self._unknown(latest.values(), splitter, size, overlap))
         total = sum(len(source.chunks) for source in waiting)
         changed = sum(source.document.source in self._sources for source in waiting)
         began, done = time.perf_counter(), 0
@@ -125,7 +116,7 @@ class KnowledgeBase:
                     self._put(source, vectors[row : row + len(source.chunks)])
                     row += len(source.chunks)
             done += len(texts)
-        return Added(len(waiting) - changed, changed, unchanged, total)
+        return Added(len(waiting) - changed, changed, len(latest) - len(waiting), total)
 
     def remove(self, source: str) -> int:
         """Take a source out; returns how many chunks it had.
@@ -136,7 +127,7 @@ class KnowledgeBase:
         if source not in self._sources:
             raise KnowledgeError(
                 f"the knowledge base {self.name} has no source {shown(source)}",
-                did_you_mean(source, self._sources) or "%rag_add --list shows what there is",
+                shown(did_you_mean(source, self._sources)) or "%rag_add --list shows what there is",
             )
         return self._take_out(source)
 
@@ -169,13 +160,7 @@ class KnowledgeBase:
         Raises:
             InputError: an unknown way, or numbers out of range.
         """
-        if way not in WAYS:
-            raise InputError(f"--search is {way}", did_you_mean(way, WAYS) or f"It takes {', '.join(WAYS)}")
-        checks = {"-k": (k, k >= 1, "a whole number from 1"), "--min-score": (min_score, 0 <= min_score <= 1, "0 to 1")}
-        checks["--diversity"] = (diversity, 0 <= diversity <= 1, "0 to 1")
-        for option, (value, good, wanted) in checks.items():
-            if not good:
-                raise InputError(f"{option} is {value}", f"It takes {wanted}")
+        _check(way, k, min_score, diversity)
         if not self._where or not question.strip():
             return []
         ranked = [pair for pair in self._ranked(question, max(_DEPTH, 4 * k), way) if pair[1] >= min_score]
@@ -228,6 +213,15 @@ class KnowledgeBase:
         if base._vectors.numbers() != set(base._where) or len(base) != saved.about.get("chunks"):
             raise saving.damaged(path, "its files do not belong together")
         return base
+
+    def _unknown(self, documents: Iterable[Document], splitter: str, size: int, overlap: int) -> Iterator[_Source]:
+        """What is not here yet in this text and splitting, cut into chunks."""
+        for document in documents:
+            digest = _digest(document, splitter, size, overlap)
+            known = self._sources.get(document.source)
+            if known is None or known.digest != digest:
+                cut = split(document, splitter, size, overlap, count_tokens=self.embedder.count_tokens)
+                yield _Source(document, digest, cut, [])
 
     def _put(self, source: _Source, vectors: Any) -> None:
         """Replace or add one source."""
@@ -345,6 +339,16 @@ class KnowledgeBase:
         labels = list(dict.fromkeys(source.chunks[place].place for place in range(first, last + 1)))
         place = labels[0] if len(labels) == 1 else f"{labels[0]} to {labels[-1]}"
         return Passage(source.document.text[start:end], name, start, end, place, score, first)
+
+
+def _check(way: str, k: int, min_score: float, diversity: float) -> None:
+    if way not in WAYS:
+        raise InputError(f"--search is {way}", did_you_mean(way, WAYS) or f"It takes {', '.join(WAYS)}")
+    checks = {"-k": (k, k >= 1, "a whole number from 1"), "--min-score": (min_score, 0 <= min_score <= 1, "0 to 1")}
+    checks["--diversity"] = (diversity, 0 <= diversity <= 1, "0 to 1")
+    for option, (value, good, wanted) in checks.items():
+        if not good:
+            raise InputError(f"{option} is {value}", f"It takes {wanted}")
 
 
 def _other_model(name: str, model: str, asked: str) -> KnowledgeError:
