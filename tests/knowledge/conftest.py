@@ -7,8 +7,11 @@ import pytest
 from llm_magics.knowledge.embeddings import Embedder, HashingEmbedder
 from llm_magics.knowledge.store import KnowledgeBase
 
-pytest.importorskip("faiss", reason="the extra rag is not installed")
-pytest.importorskip("bm25s", reason="the extra rag is not installed")
+
+@pytest.fixture(scope="session", autouse=True)
+def extra() -> None:
+    for package in ("faiss", "bm25s", "langchain_text_splitters", "markitdown", "pypdf"):
+        pytest.importorskip(package, reason="the extra rag is not installed")
 
 
 @pytest.fixture(scope="session")
