@@ -17,7 +17,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +136,17 @@ def load(prepared: Prepared) -> TransformersEngine:
     return TransformersEngine(model, tokenizer, info)
 
 
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """One call of ``generate`` in its thread, and the queue through which its tokens come back."""
+
+    ids: list[int]
+    options: GenerationOptions
+    max_new_tokens: int
+    stopped: Callable[[], bool]
+    tokens: queue.SimpleQueue[int | BaseException | None] = field(default_factory=queue.SimpleQueue)
+
+
 def open_model(source: Source, request: ModelRequest) -> TransformersEngine:
     """``prepare`` and ``load`` in one call, for scripts that hold one model."""
     return load(prepare(source, request))
@@ -195,14 +206,13 @@ class TransformersEngine:
         room = self._room(len(ids))
         begin, first, count = time.perf_counter(), 0.0, 0
         halt = threading.Event()
-        tokens: queue.SimpleQueue[int | BaseException | None] = queue.SimpleQueue()
-        arguments = (ids, options, min(room, options.max_new_tokens), lambda: stop.is_set() or halt.is_set(), tokens)
-        thread = threading.Thread(target=self._generate, args=arguments, name="llm_magics generate", daemon=True)
+        run = _Run(ids, options, min(room, options.max_new_tokens), lambda: stop.is_set() or halt.is_set())
+        thread = threading.Thread(target=self._generate, args=(run,), name="llm_magics generate", daemon=True)
         thread.start()
         decode, cut, last = _decoder(self._tokenizer), StopTexts(options.stop), None
         reason: StopReason | None = None
         try:
-            while (token := tokens.get()) is not None:
+            while (token := run.tokens.get()) is not None:
                 if isinstance(token, BaseException):
                     raise token
                 count, last = count + 1, token
@@ -221,37 +231,23 @@ class TransformersEngine:
             reason = "end" if last in self._end_tokens() else "stopped" if stop.is_set() else "length"
         yield Chunk(text, Usage(len(ids), count, first, time.perf_counter() - begin), reason)
 
-    def _generate(
-        self,
-        ids: list[int],
-        options: GenerationOptions,
-        max_new_tokens: int,
-        stopped: Callable[[], bool],
-        tokens: queue.SimpleQueue[int | BaseException | None],
-    ) -> None:
+    def _generate(self, run: _Run) -> None:
         """Runs in a thread: puts each token, then an exception where there was one, then None."""
         try:
-            self._call_generate(ids, options, max_new_tokens, stopped, tokens)
+            self._call_generate(run)
         except Exception as error:
             shown = _out_of_memory(error)
             if shown is not None:
                 # The traceback's frames hold the tensors that filled the memory.
                 traceback.clear_frames(error.__traceback__)
                 error.__traceback__ = None
-            tokens.put(shown or error)
+            run.tokens.put(shown or error)
             if shown is not None:
                 give_back()
         finally:
-            tokens.put(None)
+            run.tokens.put(None)
 
-    def _call_generate(
-        self,
-        ids: list[int],
-        options: GenerationOptions,
-        max_new_tokens: int,
-        stopped: Callable[[], bool],
-        tokens: queue.SimpleQueue[int | BaseException | None],
-    ) -> None:
+    def _call_generate(self, run: _Run) -> None:
         import torch
         from transformers import StoppingCriteria, StoppingCriteriaList
         from transformers.generation.streamers import BaseStreamer
@@ -261,7 +257,7 @@ class TransformersEngine:
 
             def put(self, value: Any) -> None:
                 if self.prompt_seen:
-                    tokens.put(int(value))
+                    run.tokens.put(int(value))
                 self.prompt_seen = True
 
             def end(self) -> None:
@@ -269,18 +265,18 @@ class TransformersEngine:
 
         class Stopped(StoppingCriteria):
             def __call__(self, input_ids: Any, scores: Any, **unused: Any) -> Any:
-                return torch.full((input_ids.shape[0],), stopped(), device=input_ids.device, dtype=torch.bool)
+                return torch.full((input_ids.shape[0],), run.stopped(), device=input_ids.device, dtype=torch.bool)
 
-        inputs = torch.tensor([ids], device=self._model.device)
-        sampling = {} if options.greedy else {"temperature": options.temperature, "top_p": options.top_p}
+        inputs = torch.tensor([run.ids], device=self._model.device)
+        sampling = {} if run.options.greedy else {"temperature": run.options.temperature, "top_p": run.options.top_p}
         with torch.random.fork_rng(), torch.inference_mode():  # the user's random state stays as it was
-            torch.manual_seed(secrets.randbits(63) if options.seed is None else options.seed)
+            torch.manual_seed(secrets.randbits(63) if run.options.seed is None else run.options.seed)
             self._model.generate(
                 input_ids=inputs,
                 attention_mask=torch.ones_like(inputs),
-                max_new_tokens=max_new_tokens,
-                do_sample=not options.greedy,
-                repetition_penalty=options.repetition_penalty,
+                max_new_tokens=run.max_new_tokens,
+                do_sample=not run.options.greedy,
+                repetition_penalty=run.options.repetition_penalty,
                 pad_token_id=self._pad_token(),
                 streamer=Handover(),
                 stopping_criteria=StoppingCriteriaList([Stopped()]),
