@@ -136,6 +136,10 @@ def load(prepared: Prepared) -> TransformersEngine:
     return TransformersEngine(model, tokenizer, info)
 
 
+class _StoppedError(Exception):
+    """A person stopped the model between two of its layers."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Run:
     """One call of ``generate`` in its thread, and the queue through which its tokens come back."""
@@ -234,7 +238,10 @@ class TransformersEngine:
     def _generate(self, run: _Run) -> None:
         """Runs in a thread: puts each token, then an exception where there was one, then None."""
         try:
-            self._call_generate(run)
+            with self._stoppable(run.stopped):
+                self._call_generate(run)
+        except _StoppedError:
+            pass  # ``stream`` sees that the stop event is set
         except Exception as error:
             shown = _out_of_memory(error)
             if shown is not None:
@@ -283,7 +290,7 @@ class TransformersEngine:
                 **sampling,
             )
 
-    def score(self, prompt: Prompt, choices: Sequence[str]) -> tuple[float, ...]:
+    def score(self, prompt: Prompt, choices: Sequence[str], stop: threading.Event) -> tuple[float, ...]:
         """Probability of each choice as the answer, by the model's own probabilities of its tokens.
 
         Each choice ends with the model's end token, so that ``pos`` does not win over
@@ -292,9 +299,10 @@ class TransformersEngine:
         Args:
             prompt: from ``render``.
             choices: the possible answers, at least one.
+            stop: when set, scoring ends within one layer of the model.
 
         Returns:
-            One number a choice; they sum to 1.
+            One number a choice; they sum to 1. Nothing after a stop.
 
         Raises:
             ContextLengthError: prompt and longest choice are longer than the context.
@@ -306,8 +314,10 @@ class TransformersEngine:
         answers = [self._encode(choice) for choice in choices]
         self._room(len(ids) + max(map(len, answers)) + 1)
         try:
-            with torch.inference_mode():
+            with torch.inference_mode(), self._stoppable(stop.is_set):
                 totals = [self._log_probability(ids, answer) for answer in answers]
+        except _StoppedError:
+            return ()
         except Exception as error:
             shown = _out_of_memory(error)
             if shown is None:
@@ -327,6 +337,22 @@ class TransformersEngine:
         if ends := self._end_tokens():
             total = total + torch.logsumexp(logs[-1, ends], dim=0)
         return float(total)
+
+    @contextlib.contextmanager
+    def _stoppable(self, stopped: Callable[[], bool]) -> Iterator[None]:
+        """Look at every layer whether to stop: reading a long prompt is one step of many seconds."""
+
+        def look(*unused: object) -> None:
+            if stopped():
+                raise _StoppedError
+
+        layers = max((m for m in self._model.modules() if type(m).__name__ == "ModuleList"), key=len, default=())
+        hooks = [layer.register_forward_pre_hook(look) for layer in layers]
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
 
     def _room(self, length: int) -> int:
         """Tokens left for the answer."""
