@@ -24,7 +24,15 @@ from pathlib import Path
 from typing import Any
 
 from .engines.base import Engine, Scorer
-from .errors import AnswerFormatError, BusyError, InputError, Interrupted, ModelNotFoundError, did_you_mean
+from .errors import (
+    AnswerFormatError,
+    BusyError,
+    ContextLengthError,
+    InputError,
+    Interrupted,
+    ModelNotFoundError,
+    did_you_mean,
+)
 from .history import Exchange, History
 from .messages import AskRequest, Example, GenerationOptions, Message, ModelRequest, Prompt
 from .prompts import answers, cot, examples, fewshot, plain, templates
@@ -147,6 +155,9 @@ class Session:
             ModelNotFoundError: no such model is loaded.
             BusyError: it is answering a cell.
         """
+        if name and name not in self._models:
+            hint = did_you_mean(name, self._models) or "%llm_load alone shows what is open"
+            raise ModelNotFoundError(f"no model {name} is open", hint)
         with self._lock:
             name, opened = self._find(name)
             if not opened.busy.acquire(blocking=False):
@@ -418,10 +429,15 @@ class Session:
         def chunks(stop: threading.Event) -> Iterator[Chunk]:
             begin = time.perf_counter()
             with self._answering(question):
-                probabilities.update(zip(choices, engine.score(question.prompt, choices), strict=True))
-            best = max(probabilities, key=probabilities.__getitem__)
+                scores = engine.score(question.prompt, choices, stop)
             seconds = time.perf_counter() - begin
-            yield Chunk(best, Usage(question.prompt.token_count, 0, 0.0, seconds), "end")
+            usage = Usage(question.prompt.token_count, 0, 0.0, seconds)
+            if not scores:
+                yield Chunk("", usage, "stopped")
+                return
+            probabilities.update(zip(choices, scores, strict=True))
+            best = max(probabilities, key=probabilities.__getitem__)
+            yield Chunk(best, usage, "end")
 
         def finish(seen: list[Chunk]) -> Answer:
             return self._answer(question, seen, seen[-1].text, probabilities=probabilities)
@@ -451,12 +467,31 @@ class Session:
         finally:
             opened.busy.release()
 
+    @staticmethod
+    def _check(question: _Question) -> None:
+        """What would fail at once fails before a card is shown.
+
+        Raises:
+            BusyError: the model is answering another cell.
+            ContextLengthError: the prompt is longer than the model reads.
+        """
+        if question.opened.busy.locked():
+            raise BusyError(f"{question.model} is answering another cell", "Run this one again when that has ended")
+        tokens, context = question.prompt.token_count, question.opened.info.context
+        if tokens >= context:
+            raise ContextLengthError(
+                f"the prompt is {tokens} tokens, {tokens - context + 1} too many",
+                f"{question.model} reads {context} with its answer: shorten it"
+                + (", or ask with --no-history" if len(question.prompt.messages) > 2 else ""),
+            )
+
     def _stream(
         self,
         question: _Question,
         chunks: Callable[[threading.Event], Iterator[Chunk]],
         finish: Callable[[list[Chunk]], Answer],
     ) -> AnswerStream:
+        self._check(question)
         return AnswerStream(
             method=question.method,
             model=question.model,
@@ -505,6 +540,7 @@ def _refuse_sampling(request: AskRequest) -> None:
     """``--choices`` weighs the given answers; nothing is generated that these options could change."""
     names = ("temperature", "top_p", "max_new_tokens", "repetition_penalty", "seed")
     given = [name for name in names if getattr(request, name) is not None] + (["stop"] if request.stop else [])
+    given += ["format"] if request.format in ("json", "code") else []
     if given:
         flag = f"--{given[0].replace('_', '-')}"
         raise InputError(f"{flag} changes nothing with --choices: the most probable one is taken", f"Leave {flag} out")

@@ -97,6 +97,8 @@ def state_of(answer: Answer, *, failed: bool = False) -> tuple[str, str]:
         return "stopped", "warn"
     if answer.stop_reason == "length":
         return f"cut at {answer.usage.new_tokens} tokens", "warn"  # by --max-new-tokens or by the context
+    if len(answer.votes) > 1 and answer.votes[0].count == answer.votes[1].count:
+        return "no majority", "warn"
     return ("done", "") if answer.parsed else ("no final answer", "warn")
 
 
@@ -135,6 +137,8 @@ def answer_text(answer: Answer, *, failed: bool = False, reasoning: bool = True)
         lines.append(printable(answer.reasoning))
     votes = ", ".join(f"{printable(name)}: {figure}" for name, _, figure in _counted(answer))
     lines.append(f"({votes})" if votes else "")
+    chances = sorted(answer.probabilities.items(), key=lambda item: -item[1])
+    lines.append("(" + ", ".join(f"{printable(name)}: {share:.1%}" for name, share in chances) + ")" if chances else "")
     return "\n".join(line for line in lines if line)
 
 

@@ -17,10 +17,10 @@ from ..results import Answer, AnswerStream, Chunk, Usage
 from . import card
 from .markdown import NO_MATHS, escape, printable, split_finished
 
-FREEZE = 1500
+FREEZE = 500
 """Characters of finished blocks from which on they are sent no more. Resending everything is quadratic."""
 
-TICK = 0.25
+TICK = 0.5
 """Seconds between two looks at whether the Stop button works, where no text comes."""
 
 HINT_AFTER = 1.0
@@ -189,7 +189,8 @@ class NotebookView:
             status = f"{self._status} · " if self._status else ""
             self._note.value = f'<span class="llm-note">{escape(status)}{self._reasoned} tokens</span>'
         self._body.paint()
-        self._paint_foot()
+        if time.monotonic() - self._ticked > TICK:
+            self._paint_foot()
 
     def tick(self, usage: Usage | None) -> None:
         """Keep the footer and the Stop button up to date where repaints are rare or, with --no-stream, none."""

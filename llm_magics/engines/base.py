@@ -52,6 +52,6 @@ class Engine(Protocol):
 class Scorer(Protocol):
     """An engine that can say how probable given answers are."""
 
-    def score(self, prompt: Prompt, choices: Sequence[str]) -> tuple[float, ...]:
-        """Probability of each choice as the answer to the prompt; they sum to 1."""
+    def score(self, prompt: Prompt, choices: Sequence[str], stop: threading.Event) -> tuple[float, ...]:
+        """Probability of each choice as the answer to the prompt; they sum to 1. Empty after a stop."""
         ...

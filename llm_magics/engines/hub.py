@@ -14,7 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from ..aliases import MODELS
-from ..errors import GatedModelError, MissingPackageError, ModelFileError, ModelNotFoundError, ModelTooLargeError
+from ..errors import (
+    GatedModelError,
+    MissingPackageError,
+    ModelError,
+    ModelFileError,
+    ModelNotFoundError,
+    ModelTooLargeError,
+)
 from .memory import Weights, gigabytes
 from .resolve import hub_cache, is_whole
 
@@ -120,4 +127,10 @@ def login() -> None:
         from huggingface_hub import login as hub_login
     except ImportError as error:
         raise MissingPackageError("huggingface_hub", "transformers") from error
-    hub_login(skip_if_logged_in=False)
+    try:
+        hub_login(skip_if_logged_in=False)
+    except Exception as error:  # without a network each version of the client raises something else
+        # Only its class is told: what the client says may hold what was typed.
+        raise ModelError(
+            f"the login did not work ({type(error).__name__})", "Try again with a network, or set HF_TOKEN"
+        ) from None

@@ -17,7 +17,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +136,21 @@ def load(prepared: Prepared) -> TransformersEngine:
     return TransformersEngine(model, tokenizer, info)
 
 
+class _StoppedError(Exception):
+    """A person stopped the model between two of its layers."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """One call of ``generate`` in its thread, and the queue through which its tokens come back."""
+
+    ids: list[int]
+    options: GenerationOptions
+    max_new_tokens: int
+    stopped: Callable[[], bool]
+    tokens: queue.SimpleQueue[int | BaseException | None] = field(default_factory=queue.SimpleQueue)
+
+
 def open_model(source: Source, request: ModelRequest) -> TransformersEngine:
     """``prepare`` and ``load`` in one call, for scripts that hold one model."""
     return load(prepare(source, request))
@@ -195,14 +210,13 @@ class TransformersEngine:
         room = self._room(len(ids))
         begin, first, count = time.perf_counter(), 0.0, 0
         halt = threading.Event()
-        tokens: queue.SimpleQueue[int | BaseException | None] = queue.SimpleQueue()
-        arguments = (ids, options, min(room, options.max_new_tokens), lambda: stop.is_set() or halt.is_set(), tokens)
-        thread = threading.Thread(target=self._generate, args=arguments, name="llm_magics generate", daemon=True)
+        run = _Run(ids, options, min(room, options.max_new_tokens), lambda: stop.is_set() or halt.is_set())
+        thread = threading.Thread(target=self._generate, args=(run,), name="llm_magics generate", daemon=True)
         thread.start()
         decode, cut, last = _decoder(self._tokenizer), StopTexts(options.stop), None
         reason: StopReason | None = None
         try:
-            while (token := tokens.get()) is not None:
+            while (token := run.tokens.get()) is not None:
                 if isinstance(token, BaseException):
                     raise token
                 count, last = count + 1, token
@@ -221,37 +235,26 @@ class TransformersEngine:
             reason = "end" if last in self._end_tokens() else "stopped" if stop.is_set() else "length"
         yield Chunk(text, Usage(len(ids), count, first, time.perf_counter() - begin), reason)
 
-    def _generate(
-        self,
-        ids: list[int],
-        options: GenerationOptions,
-        max_new_tokens: int,
-        stopped: Callable[[], bool],
-        tokens: queue.SimpleQueue[int | BaseException | None],
-    ) -> None:
+    def _generate(self, run: _Run) -> None:
         """Runs in a thread: puts each token, then an exception where there was one, then None."""
         try:
-            self._call_generate(ids, options, max_new_tokens, stopped, tokens)
+            with self._stoppable(run.stopped):
+                self._call_generate(run)
+        except _StoppedError:
+            pass  # ``stream`` sees that the stop event is set
         except Exception as error:
             shown = _out_of_memory(error)
             if shown is not None:
                 # The traceback's frames hold the tensors that filled the memory.
                 traceback.clear_frames(error.__traceback__)
                 error.__traceback__ = None
-            tokens.put(shown or error)
+            run.tokens.put(shown or error)
             if shown is not None:
                 give_back()
         finally:
-            tokens.put(None)
+            run.tokens.put(None)
 
-    def _call_generate(
-        self,
-        ids: list[int],
-        options: GenerationOptions,
-        max_new_tokens: int,
-        stopped: Callable[[], bool],
-        tokens: queue.SimpleQueue[int | BaseException | None],
-    ) -> None:
+    def _call_generate(self, run: _Run) -> None:
         import torch
         from transformers import StoppingCriteria, StoppingCriteriaList
         from transformers.generation.streamers import BaseStreamer
@@ -261,7 +264,7 @@ class TransformersEngine:
 
             def put(self, value: Any) -> None:
                 if self.prompt_seen:
-                    tokens.put(int(value))
+                    run.tokens.put(int(value))
                 self.prompt_seen = True
 
             def end(self) -> None:
@@ -269,25 +272,25 @@ class TransformersEngine:
 
         class Stopped(StoppingCriteria):
             def __call__(self, input_ids: Any, scores: Any, **unused: Any) -> Any:
-                return torch.full((input_ids.shape[0],), stopped(), device=input_ids.device, dtype=torch.bool)
+                return torch.full((input_ids.shape[0],), run.stopped(), device=input_ids.device, dtype=torch.bool)
 
-        inputs = torch.tensor([ids], device=self._model.device)
-        sampling = {} if options.greedy else {"temperature": options.temperature, "top_p": options.top_p}
+        inputs = torch.tensor([run.ids], device=self._model.device)
+        sampling = {} if run.options.greedy else {"temperature": run.options.temperature, "top_p": run.options.top_p}
         with torch.random.fork_rng(), torch.inference_mode():  # the user's random state stays as it was
-            torch.manual_seed(secrets.randbits(63) if options.seed is None else options.seed)
+            torch.manual_seed(secrets.randbits(63) if run.options.seed is None else run.options.seed)
             self._model.generate(
                 input_ids=inputs,
                 attention_mask=torch.ones_like(inputs),
-                max_new_tokens=max_new_tokens,
-                do_sample=not options.greedy,
-                repetition_penalty=options.repetition_penalty,
+                max_new_tokens=run.max_new_tokens,
+                do_sample=not run.options.greedy,
+                repetition_penalty=run.options.repetition_penalty,
                 pad_token_id=self._pad_token(),
                 streamer=Handover(),
                 stopping_criteria=StoppingCriteriaList([Stopped()]),
                 **sampling,
             )
 
-    def score(self, prompt: Prompt, choices: Sequence[str]) -> tuple[float, ...]:
+    def score(self, prompt: Prompt, choices: Sequence[str], stop: threading.Event) -> tuple[float, ...]:
         """Probability of each choice as the answer, by the model's own probabilities of its tokens.
 
         Each choice ends with the model's end token, so that ``pos`` does not win over
@@ -296,9 +299,10 @@ class TransformersEngine:
         Args:
             prompt: from ``render``.
             choices: the possible answers, at least one.
+            stop: when set, scoring ends within one layer of the model.
 
         Returns:
-            One number a choice; they sum to 1.
+            One number a choice; they sum to 1. Nothing after a stop.
 
         Raises:
             ContextLengthError: prompt and longest choice are longer than the context.
@@ -310,8 +314,10 @@ class TransformersEngine:
         answers = [self._encode(choice) for choice in choices]
         self._room(len(ids) + max(map(len, answers)) + 1)
         try:
-            with torch.inference_mode():
+            with torch.inference_mode(), self._stoppable(stop.is_set):
                 totals = [self._log_probability(ids, answer) for answer in answers]
+        except _StoppedError:
+            return ()
         except Exception as error:
             shown = _out_of_memory(error)
             if shown is None:
@@ -331,6 +337,22 @@ class TransformersEngine:
         if ends := self._end_tokens():
             total = total + torch.logsumexp(logs[-1, ends], dim=0)
         return float(total)
+
+    @contextlib.contextmanager
+    def _stoppable(self, stopped: Callable[[], bool]) -> Iterator[None]:
+        """Look at every layer whether to stop: reading a long prompt is one step of many seconds."""
+
+        def look(*unused: object) -> None:
+            if stopped():
+                raise _StoppedError
+
+        layers = max((m for m in self._model.modules() if type(m).__name__ == "ModuleList"), key=len, default=())
+        hooks = [layer.register_forward_pre_hook(look) for layer in layers]
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
 
     def _room(self, length: int) -> int:
         """Tokens left for the answer."""

@@ -13,10 +13,16 @@ def add_asking(parser: Parser) -> None:
     add = parser.add_argument_group("asking").add_argument
     add("-m", "--model", metavar="NAME", default="", help="a loaded model; the one loaded last unless given")
     add("-s", "--system", metavar="TEXT", help="system message")
-    add("-t", "--temperature", type=number("0.7"), metavar="T", help="0 is greedy; above 0 samples")
+    add(
+        "-t",
+        "--temperature",
+        type=number("0.7"),
+        metavar="T",
+        help="0 is greedy, above 0 samples; default 0.1, %%%%fewshot 0",
+    )
     add("--top-p", type=number("0.9"), metavar="P", help="share of probability that is sampled from")
-    add("--max-new-tokens", type=whole_number("500", 1), metavar="N", help="longest answer")
-    add("--repetition-penalty", type=number("1.1"), metavar="R", help="1 is none")
+    add("--max-new-tokens", type=whole_number("500", 1), metavar="N", help="longest answer; 500 unless given")
+    add("--repetition-penalty", type=number("1.1"), metavar="R", help="1 is none; default 1, %%%%llm 1.1")
     add("--seed", type=whole_number("0"), metavar="N", help="same seed, same text")
     add("--stop", type=escaped, action="append", default=[], metavar="TEXT", help="ends the answer; may be repeated")
     add = parser.add_argument_group("result").add_argument

@@ -79,6 +79,8 @@ class MagicGroup:
                 return None
             except (LLMMagicsError, Interrupted) as error:
                 self._keep_partial(args, getattr(error, "answer", None))
+                if isinstance(error, Interrupted) and args.out:
+                    error.args = (str(error.args[0]).replace("is in _", f"is in {args.out}"),)
                 release(error)
                 error.prefix = self.session.settings.prefix
                 raise

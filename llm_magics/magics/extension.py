@@ -76,6 +76,9 @@ class Extension:
         formatters.unregister(self._shell)
         self._shell.configurables.remove(self.session.settings)
         self.session.settings.unobserve(self._rename, names="prefix")
+        models, exchanges = len(self.session.models), len(self.session.history)
+        if models or exchanges:
+            print(f"llm_magics is unloaded: models closed: {models}, exchanges forgotten: {exchanges}")
         self.session.close()
 
     def _rename(self, change: Any) -> None:

@@ -54,9 +54,12 @@ class NotebookMagics(MagicGroup):
     def llm_config(self, args: argparse.Namespace) -> None:
         """Show the settings, or change some."""
         settings = self.session.settings
-        changes = dict(_change(text) for text in args.change)
-        settings.change_all(changes)
-        names = list(changes) or settings.names()
+        if len(args.change) == 1 and args.change[0] in settings.names():
+            names = args.change
+        else:
+            changes = dict(_change(text) for text in args.change)
+            settings.change_all(changes)
+            names = list(changes) or settings.names()
         rows = [(name, repr(getattr(settings, name)), settings.trait_metadata(name, "help")) for name in names]
         note = "" if args.change else "%llm_config name=value changes one for this session"
         show_table("%llm_config", ("setting", "value", "what it does"), rows, shell=self.shell, note=note)

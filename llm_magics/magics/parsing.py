@@ -188,15 +188,16 @@ class Parser(argparse.ArgumentParser):
             if found[0] not in self._option_string_actions:
                 continue
             tail = prompt[found.start() :]
+            hint = f"Options go first, their texts in quotes; -- goes before a {self.prompt} that has {found[0]} in it"
             try:
-                options = self.parse_words(split(tail))
+                self.parse_words(split(tail))
             except (InputError, HelpWanted):
-                continue
-            if options is not None:
+                if not found[0].startswith("--"):  # "what does grep -o do?" is a question
+                    continue
+            else:
                 begin = f"{self.prog[-len(self.magic) - 1 :]} {tail} {prompt[: found.start()].strip()}"
-                raise InputError(
-                    f"{tail} stands behind the {self.prompt}", f"Type {begin}; or -- before a {self.prompt} that has it"
-                )
+                hint = f"Type {begin}; or -- before a {self.prompt} that has it"
+            raise InputError(f"{tail} stands behind the {self.prompt}", hint)
 
     def _quoted(self, rest: str) -> tuple[str, list[str]]:
         """A prompt in quotes loses them, and options may follow it: ``"What is RAG?" -t 0``."""

@@ -98,7 +98,7 @@ def test_votes_and_probabilities_are_bars_with_figures() -> None:
     assert "184 of 5161 of 5" in text
     assert "a75.0%b25.0%" in text
     assert '<progress max="1" value="0.8000" aria-label="18">' in answer_html(answer)
-    assert answer_text(answer) == "18\n(18: 4 of 5, 16: 1 of 5)"
+    assert answer_text(answer) == "18\n(18: 4 of 5, 16: 1 of 5)\n(a: 75.0%, b: 25.0%)"
 
 
 def test_votes_are_counted_among_all_chains_those_without_an_answer_too() -> None:

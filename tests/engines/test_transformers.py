@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import random
 import threading
+import time
 import weakref
 
 import pytest
@@ -89,6 +90,23 @@ def test_a_stop_ends_at_the_next_token(smollm2):
     assert 5 <= chunks[-1].usage.new_tokens <= 8
 
 
+def test_a_stop_while_a_long_prompt_is_read_does_not_wait_for_its_end(smollm2):
+    prompt = smollm2.render([Message("user", "word " * 4000)])
+    stop = threading.Event()
+    threading.Timer(1.0, stop.set).start()
+    begin = time.perf_counter()
+    chunks = list(smollm2.stream(prompt, GREEDY, stop))
+    assert time.perf_counter() - begin < 4
+    assert (chunks[-1].stop_reason, chunks[-1].usage.new_tokens) == ("stopped", 0)
+    assert text_of(list(smollm2.stream(smollm2.render([Message("user", "1 + 1")]), GREEDY, threading.Event())))
+
+
+def test_a_stop_ends_the_scoring_of_choices(smollm2):
+    stop = threading.Event()
+    stop.set()
+    assert smollm2.score(smollm2.render([Message("user", "Hi")]), ["Yes", "No"], stop) == ()
+
+
 def test_a_stream_that_is_left_leaves_no_thread(smollm2):
     prompt = smollm2.render([Message("user", "Tell me a long story.")])
     stream = smollm2.stream(prompt, GenerationOptions(temperature=0.0, max_new_tokens=200), threading.Event())
@@ -152,7 +170,7 @@ def test_choices_are_scored_by_the_models_own_probabilities(smollm2):
 
     prompt = smollm2.render([Message("user", "Is the sky blue? Answer yes or no.")])
     assert isinstance(smollm2, Scorer)
-    scores = smollm2.score(prompt, ["Yes", "No"])
+    scores = smollm2.score(prompt, ["Yes", "No"], threading.Event())
     assert sum(scores) == pytest.approx(1.0)
     totals = []
     for choice in ("Yes", "No"):  # the slow way: one forward pass over everything

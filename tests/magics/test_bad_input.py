@@ -119,7 +119,7 @@ def test_a_cell_of_examples_or_reasoning_that_cannot_be_read_is_refused(
         ("%llm_load ./nowhere", "there is no file or folder ./nowhere"),
         ("%%llm -m fkae\nhi", "no model fkae is loaded; loaded: fake. Did you mean fake?"),
         ("%%llm -m qwen3-0.6b\nhi", "no model qwen3-0.6b is loaded; loaded: fake. Type %llm_load qwen3-0.6b"),
-        ("%llm_unload fkae", "no model fkae is loaded; loaded: fake. Did you mean fake?"),
+        ("%llm_unload fkae", "no model fkae is open. Did you mean fake?"),
     ],
 )
 def test_an_unknown_model_is_named_with_the_nearest_ones(notebook: Any, fake: Any, cell: str, said: str) -> None:
@@ -218,7 +218,7 @@ def test_a_prompt_longer_than_the_context_says_by_how_many_tokens(notebook: Any)
     engine = notebook.answers("hello", context=12)
     ran = notebook.run("%%llm\n" + "word " * 18)  # with "user:" and "assistant:" 20 words, each a token
     assert isinstance(ran.error, errors.ContextLengthError)
-    assert "the prompt is 20 tokens, 8 too many. The context is 12" in ran.complaint
+    assert "the prompt is 20 tokens, 9 too many. fake reads 12 with its answer: shorten it" in ran.complaint
     assert engine.prompts == [] and len(notebook.session.history) == 0
     assert notebook.good("%llm short").value == "hello"
 
@@ -226,14 +226,15 @@ def test_a_prompt_longer_than_the_context_says_by_how_many_tokens(notebook: Any)
 @pytest.mark.model
 def test_a_prompt_longer_than_a_real_context_says_by_how_many_tokens(notebook: Any, smollm2_engine: Any) -> None:
     from llm_magics.engines.transformers import TransformersEngine
+    from llm_magics.messages import Message
 
     info = dataclasses.replace(smollm2_engine.info(), context=64)
     small = TransformersEngine(smollm2_engine._model, smollm2_engine._tokenizer, info)
     notebook.session.add("small", small)
     ran = notebook.run("%%llm --max-new-tokens 3\n" + "llama " * 200)
     assert isinstance(ran.error, errors.ContextLengthError)
-    length = small.render(notebook.session.llm("llama " * 200).prompt.messages).token_count
-    assert f"the prompt is {length} tokens, {length - 63} too many. smollm2 reads 64" in ran.complaint
+    length = small.render([Message("user", ("llama " * 200).strip())]).token_count
+    assert f"the prompt is {length} tokens, {length - 63} too many. small reads 64" in ran.complaint
     assert notebook.good("%llm --max-new-tokens 3 Hi").value
 
 

@@ -76,8 +76,13 @@ def test_a_setting_that_cannot_be_is_one_line(notebook: Any, name: str, value: s
     assert notebook.good("%llm hi").value == "hello"
 
 
-def test_a_setting_without_a_value_says_how_to_give_one(notebook: Any) -> None:
-    line = notebook.run("%llm_config temperature").complaint
+def test_a_setting_without_a_value_is_shown(notebook: Any) -> None:
+    printed = notebook.good("%llm_config temperature").printed
+    assert "temperature  0.1" in printed and "top_p" not in printed
+
+
+def test_a_change_without_a_value_says_how_to_give_one(notebook: Any) -> None:
+    line = notebook.run("%llm_config temperature seed").complaint
     assert "temperature gives no value. Type %llm_config temperature=VALUE" in line
 
 

@@ -53,7 +53,7 @@ def test_an_answer_that_is_left_in_the_middle_frees_the_model(session: Session) 
 
 
 def test_a_failing_answer_frees_the_model(session: Session) -> None:
-    session.add("fake", ScriptedEngine(["x"], context=3))
+    session.add("fake", ScriptedEngine(["x"], context=4))
     with pytest.raises(ContextLengthError):
         list(session.llm("far too long a prompt"))
     assert list(session.llm("hi"))
