@@ -44,7 +44,7 @@ constraints: .venv/.made ## choose the newest versions of everything anew
 	@echo "Choosing versions: about a minute."
 	@mkdir -p build
 	@$(BIN)/python -m pip install -qq --dry-run --ignore-installed --report build/report.json torch==2.13.0 \
-		-e ".[transformers,quantization,embeddings,lab,examples,test,lint]"
+		-e ".[transformers,quantization,embeddings,rag,lab,examples,test,lint]"
 	@$(BIN)/python .ci/constraints.py < build/report.json > build/constraints.txt
 	@mv build/constraints.txt constraints.txt
 
@@ -71,7 +71,7 @@ clean: ## remove the environment and everything that was made
 
 .venv/.test: .venv/.lab
 	@echo "Installing what the tests need: about half a minute."
-	@$(INSTALL) -e ".[quantization,test]"
+	@$(INSTALL) -e ".[quantization,rag,test]"
 	@touch $@
 
 .venv/.lint: .venv/.test
