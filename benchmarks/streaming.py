@@ -40,7 +40,7 @@ def both_ways(shell: Any) -> tuple[Callable[[], int], Callable[[], int]]:
     session.load(ModelRequest("smollm2"))
     engine: Any = session._models["smollm2"].engine
     request = AskRequest(temperature=0.0, repetition_penalty=1.1, max_new_tokens=TOKENS, history=False)
-    text = session.llm(QUESTION, request).prompt.text
+    text = session.ask(QUESTION, request).prompt.text
     model, tokenizer = engine._model, engine._tokenizer
     inputs = tokenizer(text, add_special_tokens=False, return_tensors="pt")
 
@@ -56,7 +56,7 @@ def both_ways(shell: Any) -> tuple[Callable[[], int], Callable[[], int]]:
         return ids.shape[1] - inputs["input_ids"].shape[1]
 
     def shown() -> int:
-        return show_answer(session.llm(QUESTION, request), shell=shell).usage.new_tokens
+        return show_answer(session.ask(QUESTION, request), shell=shell).usage.new_tokens
 
     return plain, shown
 

@@ -10,9 +10,13 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from .errors import InputError
+from .errors import InputError, did_you_mean
 
 Role = Literal["system", "user", "assistant"]
+
+SEARCHES = ("hybrid", "dense", "keyword")
+"""The ways to search a knowledge base: both joined, by meaning, by words."""
+_SEARCH_HINT = f"It takes {', '.join(SEARCHES)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +51,8 @@ class Passage:
         place: heading path, page or lines, as a short text; may be empty.
         score: how well it fits the question, from 0 to 1.
         number: which chunk of its source it begins with, from 0.
+        title: what a person calls the source, where it is not its name; may be empty.
+        matches: where words of the question stand, as pairs of offsets into ``text``.
     """
 
     text: str
@@ -56,6 +62,13 @@ class Passage:
     place: str = ""
     score: float = 0.0
     number: int = 0
+    title: str = ""
+    matches: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def name(self) -> str:
+        """What the passage is called on the page: its source's title or name, and its place there."""
+        return " · ".join(part for part in (self.title or self.source, self.place) if part)
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,3 +191,52 @@ class AskRequest:
     history: bool = True
     cell: str = ""
     run: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class RetrievalRequest:
+    """Which passages are looked for. What is None is taken from the settings.
+
+    Attributes:
+        knowledge_base: its name; empty for the one used last.
+        k: passages at most.
+        search: ``hybrid``, ``dense`` or ``keyword``.
+        min_score: from 0 to 1; passages below are left out.
+        diversity: from 0 to 1; how much a passage loses by being like one before it.
+        rerank: a cross-encoder that orders what was found; empty for none.
+
+    Raises:
+        InputError: a value out of range, in one line that names the option.
+    """
+
+    knowledge_base: str = ""
+    k: int | None = None
+    search: str = "hybrid"
+    min_score: float = 0.0
+    diversity: float = 0.0
+    rerank: str = ""
+
+    def __post_init__(self) -> None:
+        if self.search not in SEARCHES:
+            raise InputError(f"--search is {self.search}", did_you_mean(self.search, SEARCHES) or _SEARCH_HINT)
+        if self.k is not None and self.k < 1:
+            raise InputError(f"-k is {self.k}", "It takes a whole number from 1, such as 4")
+        for name, value in (("--min-score", self.min_score), ("--diversity", self.diversity)):
+            if not 0 <= value <= 1:
+                raise InputError(f"{name} is {value}", "It takes a number from 0 to 1, such as 0.3")
+
+
+@dataclass(frozen=True, slots=True)
+class Splitting:
+    """How documents are cut; see ``knowledge.splitting.split``.
+
+    Attributes:
+        splitter: ``recursive``, ``character``, ``markdown``, ``html``, ``code``, ``token``, or ``none`` for one
+            chunk a document.
+        size: longest chunk in characters, with ``token`` in tokens; 0 for the splitter's own.
+        overlap: what two neighbours share, in the same unit.
+    """
+
+    splitter: str = "recursive"
+    size: int = 0
+    overlap: int = 0

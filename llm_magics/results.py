@@ -7,12 +7,12 @@ chunks, then read ``answer``. It knows neither who makes the chunks nor who show
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from .errors import LLMMagicsError
-from .messages import GenerationOptions, Message, Prompt
+from .messages import GenerationOptions, Message, Passage, Prompt
 
 StopReason = Literal["end", "length", "stop", "stopped"]
 """``end``: the model ended. ``length``: the limit was reached. ``stop``: a stop text came.
@@ -84,8 +84,8 @@ class Answer(str):
     Attributes:
         text: the answer as a plain ``str``. For ``%%cot`` the final answer alone.
         reasoning: what the model wrote before its final answer; empty for the other methods.
-        method: ``llm``, ``fewshot`` or ``cot``.
-        model: name of the loaded model.
+        method: ``llm``, ``fewshot``, ``cot`` or ``rag``.
+        model: name of the loaded model; empty where none was asked.
         messages: the turns that were sent, as ``Message`` values.
         prompt: the exact text that was sent, chat template applied.
         options: the generation options in force, with the seed that was used.
@@ -95,6 +95,7 @@ class Answer(str):
         votes: for ``%%cot --votes``: final answers, the most frequent first.
         chains: for ``%%cot --votes``: how many chains were sampled, those without a final answer too.
         probabilities: for ``--choices``: the probability of each choice; they sum to 1.
+        sources: for ``%%rag``: the passages that the model read, number 1 first, with scores and offsets.
         data: for ``--format json``: the parsed value.
         output_format: how the answer is shown: ``markdown``, ``text``, ``json`` or ``code``.
     """
@@ -112,6 +113,7 @@ class Answer(str):
     votes: tuple[Vote, ...]
     chains: int
     probabilities: dict[str, float]
+    sources: tuple[Passage, ...]
     data: Any
     output_format: str
 
@@ -130,6 +132,7 @@ class Answer(str):
         votes: tuple[Vote, ...] = (),
         chains: int = 0,
         probabilities: dict[str, float] | None = None,
+        sources: tuple[Passage, ...] = (),
         data: Any = None,
         output_format: str = "markdown",
     ) -> Answer:
@@ -149,6 +152,7 @@ class Answer(str):
             votes=votes,
             chains=chains,
             probabilities=dict(probabilities or {}),
+            sources=tuple(sources),
             data=data,
             output_format=output_format,
         )
@@ -162,11 +166,12 @@ class AnswerStream:
     """One running answer. Iterate it once, from any one thread, then read ``answer``.
 
     Args:
-        method: ``llm``, ``fewshot`` or ``cot``; the card's title.
-        model: name of the loaded model.
+        method: ``llm``, ``fewshot``, ``cot`` or ``rag``; the card's title.
+        model: name of the loaded model; empty where none is asked.
         format: ``markdown``, ``text``, ``json`` or ``code``.
         prompt: what is sent.
         options: the generation options in force.
+        sources: for ``%%rag``: the passages in the prompt, number 1 first.
         chunks: called once with a stop event; yields the chunks. When the event is set it ends
             with ``stop_reason="stopped"`` at the next token.
         finish: called once with all chunks; returns the answer. Runs after a stop as well.
@@ -182,12 +187,14 @@ class AnswerStream:
         options: GenerationOptions,
         chunks: Callable[[threading.Event], Iterator[Chunk]],
         finish: Callable[[list[Chunk]], Answer],
+        sources: tuple[Passage, ...] = (),
     ) -> None:
         self.method = method
         self.model = model
         self.format = format
         self.prompt = prompt
         self.options = options
+        self.sources = sources
         self._chunks = chunks
         self._finish = finish
         self._begun = False
@@ -264,3 +271,109 @@ class MemoryFreed:
     place: str
     before: int
     after: int
+
+
+@dataclass(frozen=True, slots=True)
+class IndexingProgress:
+    """How far the indexing of documents is.
+
+    Attributes:
+        done: chunks that have their vectors.
+        total: chunks in all; 0 while the documents are still being read.
+        seconds: since the indexing began.
+        name: what is being read, such as a file's path; empty after that.
+    """
+
+    done: int
+    total: int
+    seconds: float
+    name: str = ""
+
+    @property
+    def speed(self) -> float:
+        """Chunks a second; 0 before the first."""
+        return self.done / self.seconds if self.seconds > 0 else 0.0
+
+    @property
+    def seconds_left(self) -> float:
+        """Seconds to go at the speed so far; infinite before the first chunk."""
+        return (self.total - self.done) / self.speed if self.speed else float("inf")
+
+
+@dataclass(frozen=True, slots=True)
+class Added:
+    """What came of adding documents to a knowledge base.
+
+    Attributes:
+        new: sources that were not there before.
+        changed: sources whose old chunks were replaced.
+        unchanged: sources that were there already in the same text and splitting.
+        chunks: chunks written.
+        seconds: what reading, cutting and embedding took.
+        skipped: what could not be read, each with the reason.
+    """
+
+    new: int
+    changed: int
+    unchanged: int
+    chunks: int
+    seconds: float = 0.0
+    skipped: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class KnowledgeBaseInfo:
+    """A knowledge base, in the figures that a person asks for.
+
+    Attributes:
+        name: what the person calls it.
+        sources: how many there are.
+        chunks: how many there are.
+        embedding: name of the embedding model.
+        index: how it is searched: ``exact``, IVF with what it reads, or the name of the database.
+        folder: where it is saved after each change; empty where it lives in memory alone.
+    """
+
+    name: str
+    sources: int
+    chunks: int
+    embedding: str
+    index: str
+    folder: str = ""
+
+
+class Indexing:
+    """Documents on their way into a knowledge base. Run it once, then read ``info``.
+
+    Args:
+        knowledge_base: its name.
+        work: called with a function that is told the progress; returns what came of it.
+        info: the base in figures, after the work or in the middle of it.
+    """
+
+    def __init__(
+        self,
+        knowledge_base: str,
+        work: Callable[[Callable[[IndexingProgress], None]], Added],
+        info: Callable[[], KnowledgeBaseInfo],
+    ) -> None:
+        self.knowledge_base = knowledge_base
+        self._work = work
+        self._info = info
+
+    def run(self, progress: Callable[[IndexingProgress], None] = lambda progress: None) -> Added:
+        """Read, cut, embed and keep the documents.
+
+        Args:
+            progress: told how far it is, many times a second.
+
+        Raises:
+            KeyboardInterrupt: a person stopped it; the sources that were done are kept, each of them whole.
+            LLMMagicsError: nothing could be added, in one line.
+        """
+        return self._work(progress)
+
+    @property
+    def info(self) -> KnowledgeBaseInfo:
+        """The knowledge base as it is now."""
+        return self._info()

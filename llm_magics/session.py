@@ -3,7 +3,7 @@
     from llm_magics import Session
     session = Session()
     session.load(ModelRequest("smollm2"))
-    stream = session.llm("What is a llama?")
+    stream = session.ask("What is a llama?")
     for chunk in stream:
         print(chunk.text, end="")
     stream.answer.usage
@@ -14,54 +14,34 @@ and nothing is generated before it is iterated.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import random
 import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from .engines.base import Engine, Scorer
-from .errors import (
-    AnswerFormatError,
-    BusyError,
-    ContextLengthError,
-    InputError,
-    Interrupted,
-    ModelNotFoundError,
-    did_you_mean,
+from .asking import Asker, OpenModel, Question
+from .engines.base import Engine
+from .errors import BusyError, InputError, Interrupted, ModelNotFoundError, did_you_mean
+from .history import History
+from .messages import (
+    AskRequest,
+    Example,
+    GenerationOptions,
+    Message,
+    ModelRequest,
+    Passage,
+    Prompt,
+    RetrievalRequest,
 )
-from .history import Exchange, History
-from .messages import AskRequest, Example, GenerationOptions, Message, ModelRequest, Prompt
-from .prompts import answers, cot, examples, fewshot, plain, templates
-from .results import Answer, AnswerStream, Chunk, MemoryFreed, ModelInfo, Usage
+from .prompts import cot, examples, fewshot, plain, rag, templates
+from .results import AnswerStream, MemoryFreed, ModelInfo
 from .settings import LLMMagics, load_settings
 
+if TYPE_CHECKING:
+    from .knowledge.bases import KnowledgeBases
 
-@dataclasses.dataclass
-class _OpenModel:
-    """A loaded model, where it came from and how it was asked for, and the lock of the cell it is answering."""
-
-    engine: Engine
-    info: ModelInfo
-    origin: object
-    stops: tuple[str, ...] = ()
-    busy: threading.Lock = dataclasses.field(default_factory=threading.Lock)
-
-
-@dataclasses.dataclass(frozen=True)
-class _Question:
-    """Everything that was decided before the model is called."""
-
-    method: str
-    text: str
-    model: str
-    opened: _OpenModel
-    prompt: Prompt
-    options: GenerationOptions
-    request: AskRequest
+_HALVINGS = 6  # of a passage that is longer than the model's context
 
 
 class Session:
@@ -80,9 +60,10 @@ class Session:
         self.settings = settings or load_settings()
         self.history = History()
         self._say = say
-        self._models: dict[str, _OpenModel] = {}
+        self._models: dict[str, OpenModel] = {}
         self._lock = threading.RLock()  # held while models are opened and closed, never while one answers
-        self._embedder: tuple[str, Callable[[Sequence[str], str], Sequence[float]]] | None = None
+        self._asker = Asker(self.settings, self.history, self._models)
+        self._bases: KnowledgeBases | None = None
 
     # Models
 
@@ -142,7 +123,7 @@ class Session:
 
     def _keep(self, name: str, engine: Engine, origin: object, stops: tuple[str, ...] = ()) -> ModelInfo:
         info = dataclasses.replace(engine.info(), name=name)
-        self._models[name] = _OpenModel(engine, info, origin, stops)
+        self._models[name] = OpenModel(engine, info, origin, stops)
         return info
 
     def unload(self, name: str = "") -> MemoryFreed:
@@ -164,7 +145,7 @@ class Session:
                 raise BusyError(f"{name} is answering another cell", "Stop that cell first")
             return self._close(name, opened)
 
-    def _close(self, name: str, opened: _OpenModel) -> MemoryFreed:
+    def _close(self, name: str, opened: OpenModel) -> MemoryFreed:
         from .engines import memory
 
         memory.give_back()
@@ -187,7 +168,7 @@ class Session:
             if not self._models[info.name].busy.locked():
                 self.unload(info.name)
 
-    def _find(self, name: str) -> tuple[str, _OpenModel]:
+    def _find(self, name: str) -> tuple[str, OpenModel]:
         if not name and not self._models:
             raise ModelNotFoundError("no model is loaded", f"Type %llm_load {self.settings.default_model}")
         name = name or next(reversed(self._models))
@@ -197,7 +178,7 @@ class Session:
             raise ModelNotFoundError(f"no model {name} is loaded{loaded}", hint)
         return name, self._models[name]
 
-    def _model(self, name: str) -> tuple[str, _OpenModel]:
+    def _model(self, name: str) -> tuple[str, OpenModel]:
         """The model that answers; the default one is opened where none is loaded."""
         with self._lock:
             if not self._models and name in ("", self.settings.default_model):
@@ -205,9 +186,37 @@ class Session:
                 self._say(f"Opened {info.name} (no model was loaded; %llm_load opens others)")
             return self._find(name)
 
+    # Knowledge bases
+
+    @property
+    def knowledge(self) -> KnowledgeBases:
+        """The knowledge bases of this session: adding, listing, removing, saving and loading."""
+        from .knowledge.bases import KnowledgeBases
+
+        with self._lock:
+            if self._bases is None:
+                self._bases = KnowledgeBases(self.settings)
+            return self._bases
+
+    def retrieve(self, text: str, request: RetrievalRequest | None = None) -> tuple[Passage, ...]:
+        """The passages of a knowledge base that fit a question, the best first; no model is asked.
+
+        Args:
+            text: the question.
+            request: where and how to look.
+
+        Raises:
+            InputError: there is no question.
+            KnowledgeError: there is no such knowledge base.
+        """
+        request = request or RetrievalRequest()
+        if not text.strip():
+            raise InputError("there is no question", "Type it below the %%rag line, or after %rag")
+        return tuple(self.knowledge.find(request.knowledge_base).search(text, request))
+
     # Asking
 
-    def llm(self, text: str, request: AskRequest | None = None) -> AnswerStream:
+    def ask(self, text: str, request: AskRequest | None = None) -> AnswerStream:
         """Ask, with this session's conversation so far.
 
         Args:
@@ -222,23 +231,20 @@ class Session:
         if not text.strip():
             raise InputError("the prompt is empty", "Type it below the %%llm line, or after %llm")
         name, opened = self._model(request.model)
-        options = self._options(request)
-        system = self._system(request)
+        options = self._asker.options(request)
+        system = self._asker.system(request)
         turns = self._conversation(request)
-        while True:
-            prompt = opened.engine.render(plain.build(text, system=system, conversation=turns))
-            if not turns or prompt.token_count + min(options.max_new_tokens, opened.info.context // 4) <= (
-                opened.info.context
-            ):
-                break
-            turns = turns[2:]
-        left_out = (len(self._conversation(request)) - len(turns)) // 2
+
+        def build(left_out: int) -> Sequence[Message]:
+            return plain.build(text, system=system, conversation=turns[2 * left_out :])
+
+        prompt, left_out = _fitting(opened, options, build, len(turns) // 2)
         if left_out:
             what = "1 earlier exchange" if left_out == 1 else f"{left_out} earlier exchanges"
             self._say(f"{what} left out: {name} reads {opened.info.context} tokens")
-        return self._one_answer(_Question("llm", text, name, opened, prompt, options, request))
+        return self._asker.one_answer(Question("llm", text, name, opened, prompt, options, request))
 
-    def fewshot(
+    def ask_fewshot(
         self,
         text: str,
         request: AskRequest | None = None,
@@ -274,13 +280,13 @@ class Session:
         similarity = self._similarities if select == "similar" else None
         chosen = examples.choose(pool, k=k, select=select, question=cell.question, similarity=similarity)
         name, opened = self._model(request.model)
-        options = self._options(request, temperature=0.0, repetition_penalty=1.0)
+        options = self._asker.options(request, temperature=0.0, repetition_penalty=1.0)
         cell = dataclasses.replace(cell, examples=chosen)
-        prompt = opened.engine.render(fewshot.build(cell, system=self._system(request)))
-        question = _Question("fewshot", text, name, opened, prompt, options, request)
-        return self._one_choice(question, choices) if choices else self._one_answer(question)
+        prompt = opened.engine.render(fewshot.build(cell, system=self._asker.system(request)))
+        question = Question("fewshot", text, name, opened, prompt, options, request)
+        return self._asker.one_choice(question, choices) if choices else self._asker.one_answer(question)
 
-    def cot(
+    def ask_cot(
         self,
         text: str,
         request: AskRequest | None = None,
@@ -308,14 +314,77 @@ class Session:
         request = request or AskRequest()
         if votes < 1:
             raise InputError(f"--votes is {votes}", "It takes a whole number from 1, such as 5")
-        messages = cot.build(text, strategy=strategy, examples=given, system=self._system(request))
+        messages = cot.build(text, strategy=strategy, examples=given, system=self._asker.system(request))
         name, opened = self._model(request.model)
-        options = self._options(request, repetition_penalty=1.0, **({"temperature": 0.7} if votes > 1 else {}))
+        options = self._asker.options(request, repetition_penalty=1.0, **({"temperature": 0.7} if votes > 1 else {}))
         if votes > 1 and options.greedy:
             raise InputError("--votes with --temperature 0 gives the same chain each time", "Leave one of them out")
         prompt = opened.engine.render(messages)
-        question = _Question("cot", text, name, opened, prompt, options, request)
-        return self._majority(question, votes) if votes > 1 else self._one_answer(question)
+        question = Question("cot", text, name, opened, prompt, options, request, reasons=True)
+        return self._asker.majority(question, votes) if votes > 1 else self._asker.one_answer(question)
+
+    def ask_rag(
+        self,
+        text: str,
+        request: AskRequest | None = None,
+        retrieval: RetrievalRequest | None = None,
+        *,
+        given: Sequence[Example] = (),
+        reasoning: bool = False,
+        context: bool = True,
+    ) -> AnswerStream:
+        """Ask a knowledge base: retrieval-augmented generation, Lewis et al. 2020 (arXiv:2005.11401).
+
+        Greedy and without a repetition penalty unless asked for: an answer repeats words of its passages.
+
+        Args:
+            text: the question.
+            request: how to ask.
+            retrieval: where and how to look for passages.
+            given: worked examples.
+            reasoning: ask for the reasoning and, apart from it, the final answer.
+            context: False asks the same question without any passage.
+
+        Returns:
+            The running answer with its sources. Where nothing is found no model is asked, and the answer
+            says so.
+
+        Raises:
+            InputError: there is no question.
+            KnowledgeError: there is no such knowledge base.
+            ModelError: as ``ask``.
+        """
+        request, retrieval = request or AskRequest(), retrieval or RetrievalRequest()
+        passages = self.retrieve(text, retrieval) if context else ()
+        if context and not passages:
+            return self._asker.without_model("rag", text, self._nothing_found(text, retrieval), request)
+        name, opened = self._model(request.model)
+        options = self._asker.options(request, temperature=0.0, repetition_penalty=1.0)
+        system = self._asker.system(request)
+
+        def build(step: int) -> Sequence[Message]:
+            shorter = _shortened(passages, step)
+            return rag.build(text, shorter, system=system, examples=given, reasoning=reasoning)
+
+        prompt, step = _fitting(opened, options, build, len(passages) + _HALVINGS)
+        read = _shortened(passages, step)
+        if step:
+            of = f"{len(read)} of {len(passages)} passages" if len(passages) > 1 else "the passage"
+            cut = f", cut to {len(read[0].text)} characters" if len(read[0].text) < len(passages[0].text) else ""
+            self._say(f"The model reads {of}{cut}: {name} has room for {opened.info.context} tokens")
+        question = Question("rag", text, name, opened, prompt, options, request, reasoning, read)
+        return self._asker.one_answer(question)
+
+    def _nothing_found(self, text: str, retrieval: RetrievalRequest) -> str:
+        base = self.knowledge.find(retrieval.knowledge_base)
+        best = base.search(text, dataclasses.replace(retrieval, min_score=0.0))
+        if not best:
+            return f"Not in the documents: nothing in {base.name} fits the question."
+        score = max(passage.score for passage in best)
+        return (
+            f"Not in the documents: the best passage of {base.name} has a score of {score:.2f}, "
+            f"and --min-score is {retrieval.min_score:.2f}."
+        )
 
     @staticmethod
     def examples(source: object, name: str) -> tuple[Example, ...]:
@@ -331,30 +400,7 @@ class Session:
         """
         return examples.read_file(source) if isinstance(source, Path) else examples.from_value(source, name)
 
-    # How a request becomes options, and a prompt a stream
-
-    def _options(self, request: AskRequest, **method: float) -> GenerationOptions:
-        """The person's value, else the method's, else the setting."""
-        settings = self.settings
-
-        def pick(name: str) -> float:
-            asked = getattr(request, name)
-            return float(method.get(name, getattr(settings, name)) if asked is None else asked)
-
-        options = GenerationOptions(
-            temperature=pick("temperature"),
-            top_p=pick("top_p"),
-            max_new_tokens=settings.max_new_tokens if request.max_new_tokens is None else request.max_new_tokens,
-            repetition_penalty=pick("repetition_penalty"),
-            seed=settings.seed if request.seed is None else request.seed,
-            stop=request.stop,
-        )
-        if options.seed is None and not options.greedy:
-            options = dataclasses.replace(options, seed=random.SystemRandom().randrange(10**6))
-        return options
-
-    def _system(self, request: AskRequest) -> str:
-        return self.settings.system if request.system is None else request.system
+    # What the ways to ask have in common
 
     def _conversation(self, request: AskRequest) -> tuple[Message, ...]:
         if not request.history:
@@ -362,178 +408,31 @@ class Session:
         return self.history.conversation(request.cell, request.run, self.settings.history_turns)
 
     def _similarities(self, texts: Sequence[str], question: str) -> Sequence[float]:
-        from .knowledge.embeddings import Embedder
+        vectors = self.knowledge.embedder().vectors([*texts])
+        return [float(value) for value in vectors @ self.knowledge.embedder().question(question)]
 
-        if self._embedder is None or self._embedder[0] != self.settings.embedding:
-            self._embedder = self.settings.embedding, Embedder(self.settings.embedding).similarities
-        return self._embedder[1](texts, question)
 
-    def _one_answer(self, question: _Question) -> AnswerStream:
-        """One generation, parted into reasoning and answer."""
-        reasons = question.method == "cot"
+def _fitting(
+    opened: OpenModel, options: GenerationOptions, build: Callable[[int], Sequence[Message]], steps: int
+) -> tuple[Prompt, int]:
+    """The first of ever shorter prompts that leaves room for an answer, and its number; the last if none does."""
+    context = opened.info.context
+    for step in range(steps + 1):
+        prompt = opened.engine.render(build(step))
+        if prompt.token_count + min(options.max_new_tokens, context // 4) <= context:
+            break
+    return prompt, step
 
-        def chunks(stop: threading.Event) -> Iterator[Chunk]:
-            for chunk in self._generate(question, question.options, stop):
-                yield dataclasses.replace(chunk, part="reasoning") if reasons else chunk
 
-        def finish(seen: list[Chunk]) -> Answer:
-            text = "".join(chunk.text for chunk in seen)
-            if not reasons:
-                reasoning, text = answers.split_thinking(text)
-                return self._answer(question, seen, text, reasoning=reasoning)
-            final = answers.final_answer(text, whole=seen[-1].stop_reason in ("end", "stop"))
-            return self._answer(question, seen, final.answer, reasoning=final.reasoning, parsed=final.parsed)
-
-        return self._stream(question, chunks, finish)
-
-    def _majority(self, question: _Question, count: int) -> AnswerStream:
-        """Several chains one after the other, and the final answer that most of them give."""
-        chains: list[tuple[str, bool]] = []  # the text, and whether it came to its own end
-
-        def chunks(stop: threading.Event) -> Iterator[Chunk]:
-            spent = Usage()
-            for number in range(count):
-                options = dataclasses.replace(question.options, seed=(question.options.seed or 0) + number)
-                status = f"chain {number + 1} of {count}"
-                before = f"\n\n#### Chain {number + 1}\n\n"
-                text = ""
-                for chunk in self._generate(question, options, stop):
-                    text += chunk.text
-                    usage = spent + chunk.usage
-                    last = chunk.stop_reason if chunk.stop_reason == "stopped" or number == count - 1 else None
-                    yield Chunk(before + chunk.text, usage, last, "reasoning", status)
-                    before = ""
-                chains.append((text, chunk.stop_reason in ("end", "stop")))
-                spent = usage
-                if stop.is_set():
-                    return
-
-        def finish(seen: list[Chunk]) -> Answer:
-            votes = answers.tally([answers.final_answer(text, whole=whole) for text, whole in chains])
-            reasoning = "".join(chunk.text for chunk in seen).strip()
-            best = votes[0].answer if votes else ""
-            details = {"reasoning": reasoning, "parsed": bool(votes), "votes": votes, "chains": len(chains)}
-            return self._answer(question, seen, best, **details)
-
-        return self._stream(question, chunks, finish)
-
-    def _one_choice(self, question: _Question, choices: Sequence[str]) -> AnswerStream:
-        """The most probable of the choices, by the model's own probabilities."""
-        engine = question.opened.engine
-        if not isinstance(engine, Scorer):
-            raise InputError(f"{question.model} cannot give probabilities", "Leave --choices out")
-        if len(set(choices)) < 2:
-            raise InputError("--choices needs two different answers at least", "Type --choices positive,negative")
-        probabilities: dict[str, float] = {}
-
-        def chunks(stop: threading.Event) -> Iterator[Chunk]:
-            begin = time.perf_counter()
-            with self._answering(question):
-                scores = engine.score(question.prompt, choices, stop)
-            seconds = time.perf_counter() - begin
-            usage = Usage(question.prompt.token_count, 0, 0.0, seconds)
-            if not scores:
-                yield Chunk("", usage, "stopped")
-                return
-            probabilities.update(zip(choices, scores, strict=True))
-            best = max(probabilities, key=probabilities.__getitem__)
-            yield Chunk(best, usage, "end")
-
-        def finish(seen: list[Chunk]) -> Answer:
-            return self._answer(question, seen, seen[-1].text, probabilities=probabilities)
-
-        return self._stream(question, chunks, finish)
-
-    def _generate(self, question: _Question, options: GenerationOptions, stop: threading.Event) -> Iterator[Chunk]:
-        options = dataclasses.replace(options, stop=(*options.stop, *question.opened.stops))
-        with self._answering(question) as engine:
-            yield from engine.stream(question.prompt, options, stop)
-
-    @contextlib.contextmanager
-    def _answering(self, question: _Question) -> Iterator[Engine]:
-        """The engine, for one answer at a time.
-
-        Raises:
-            BusyError: it is answering another cell.
-            ModelNotFoundError: it was closed, or replaced, after the prompt was made for it.
-        """
-        opened = question.opened
-        if not opened.busy.acquire(blocking=False):
-            raise BusyError(f"{question.model} is answering another cell", "Run this one again when that has ended")
-        try:
-            if self._models.get(question.model) is not opened:
-                raise ModelNotFoundError(f"{question.model} was closed meanwhile", "Run the cell again")
-            yield opened.engine
-        finally:
-            opened.busy.release()
-
-    @staticmethod
-    def _check(question: _Question) -> None:
-        """What would fail at once fails before a card is shown.
-
-        Raises:
-            BusyError: the model is answering another cell.
-            ContextLengthError: the prompt is longer than the model reads.
-        """
-        if question.opened.busy.locked():
-            raise BusyError(f"{question.model} is answering another cell", "Run this one again when that has ended")
-        tokens, context = question.prompt.token_count, question.opened.info.context
-        if tokens >= context:
-            raise ContextLengthError(
-                f"the prompt is {tokens} tokens, {tokens - context + 1} too many",
-                f"{question.model} reads {context} with its answer: shorten it"
-                + (", or ask with --no-history" if len(question.prompt.messages) > 2 else ""),
-            )
-
-    def _stream(
-        self,
-        question: _Question,
-        chunks: Callable[[threading.Event], Iterator[Chunk]],
-        finish: Callable[[list[Chunk]], Answer],
-    ) -> AnswerStream:
-        self._check(question)
-        return AnswerStream(
-            method=question.method,
-            model=question.model,
-            format=question.request.format or self.settings.format,
-            prompt=question.prompt,
-            options=question.options,
-            chunks=chunks,
-            finish=finish,
-        )
-
-    def _answer(self, question: _Question, seen: list[Chunk], text: str, **details: Any) -> Answer:
-        """The answer in the wanted format, written into the history.
-
-        Raises:
-            AnswerFormatError: it is not JSON; the error holds the answer, and the history keeps it.
-        """
-        form = question.request.format or self.settings.format
-        details |= {
-            "method": question.method,
-            "model": question.model,
-            "prompt": question.prompt,
-            "options": question.options,
-            "usage": seen[-1].usage,
-            "stop_reason": seen[-1].stop_reason or "stopped",
-        }
-        wrong: AnswerFormatError | None = None
-        data: object = answers.first_code_block(text) if form == "code" else None
-        if form == "json" and details["stop_reason"] != "stopped":
-            try:
-                data = answers.parse_json(text)
-            except AnswerFormatError as error:
-                wrong, form = error, "text"
-        answer = Answer(text, data=data, output_format=form, **details)
-        request = question.request
-        if request.history:
-            # An empty turn would teach the model to say nothing.
-            chat = question.method == "llm" and bool(answer.strip())
-            self.history.record(Exchange(plain.trim(question.text), answer, request.cell, request.run, chat))
-        if wrong is not None:
-            wrong.answer = answer
-            raise wrong
-        return answer
+def _shortened(passages: Sequence[Passage], step: int) -> tuple[Passage, ...]:
+    """Passages without the last ``step`` ones; where one is left, it loses its second half with every step more."""
+    read = tuple(passages[: max(1, len(passages) - step)])
+    halvings = step - len(passages) + 1
+    if not read or halvings < 1:
+        return read
+    text = read[0].text[: len(read[0].text) >> halvings]
+    matches = tuple(match for match in read[0].matches if match[1] <= len(text))
+    return (dataclasses.replace(read[0], text=text, end=read[0].start + len(text), matches=matches),)
 
 
 def _refuse_sampling(request: AskRequest) -> None:

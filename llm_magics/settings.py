@@ -32,7 +32,10 @@ class LLMMagics(Configurable):
         config=True
     )
     embedding = traitlets.Unicode(
-        "all-MiniLM-L6-v2", help="Sentence embedding model that --select similar compares texts with."
+        "all-MiniLM-L6-v2", help="Sentence embedding model of new knowledge bases and of --select similar."
+    ).tag(config=True)
+    knowledge_folder = traitlets.Unicode(
+        "", help="Folder in which knowledge bases live on for the next kernel; empty keeps them in memory."
     ).tag(config=True)
     system = traitlets.Unicode("", help="System message of every prompt that has none of its own.").tag(config=True)
     temperature = traitlets.Float(0.1, min=0.0, max=100.0, help="Default of --temperature; 0 is greedy.").tag(

@@ -1,10 +1,17 @@
-"""The values of the knowledge layer, and what a knowledge base asks of an embedder."""
+"""The values of the knowledge layer, what a knowledge base can do, and what it asks of an embedder.
+
+There are two kinds of knowledge base: ``store.KnowledgeBase`` in this process, and ``remote.StoreBase`` over a
+database that any LangChain vector store speaks to. ``Base`` is what both can do.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+from ..messages import Passage, RetrievalRequest, Splitting
+from ..results import Added, IndexingProgress
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,10 +26,12 @@ class Document:
 
     Attributes:
         text: all of it; of a PDF, a web page or an office file what its reader made of it.
-        source: path, URL, or name of the cell or variable.
+        source: path, URL, or name of the cell or variable; a document of the same source replaces it.
         kind: ``text``, ``markdown``, ``html``, or the name of a programming language.
         pages: where each page or slide begins, in characters; empty where there are none.
         page_word: what a page is called: ``page`` or ``slide``.
+        title: what a person calls it, where that is not the source; may be empty.
+        metadata: more that is known of it, as JSON values; kept and given back, never searched.
     """
 
     text: str
@@ -30,6 +39,8 @@ class Document:
     kind: str = "text"
     pages: tuple[int, ...] = ()
     page_word: str = "page"
+    title: str = ""
+    metadata: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,35 +50,6 @@ class Chunk:
     start: int
     end: int
     place: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """How far an indexing is: chunks done, chunks in all, seconds since it began."""
-
-    done: int
-    total: int
-    seconds: float
-
-    @property
-    def speed(self) -> float:
-        """Chunks a second; 0 before the first."""
-        return self.done / self.seconds if self.seconds > 0 else 0.0
-
-    @property
-    def seconds_left(self) -> float:
-        """Seconds to go at the speed so far; infinite before the first chunk."""
-        return (self.total - self.done) / self.speed if self.speed else float("inf")
-
-
-@dataclass(frozen=True, slots=True)
-class Added:
-    """What came of adding documents: how many are new, changed and known already, and chunks written."""
-
-    new: int
-    changed: int
-    unchanged: int
-    chunks: int
 
 
 class TextEmbedder(Protocol):
@@ -89,6 +71,47 @@ class TextEmbedder(Protocol):
 
     def count_tokens(self, text: str) -> int:
         """Length of a text in the model's tokens."""
+
+
+class Base(Protocol):
+    """What every knowledge base can do."""
+
+    @property
+    def name(self) -> str:
+        """What a person calls it."""
+
+    @property
+    def embedding(self) -> str:
+        """Name of the embedding model that it is bound to."""
+
+    @property
+    def index(self) -> str:
+        """How it is searched, for a person: ``exact``, or the name of the database."""
+
+    @property
+    def sources(self) -> Mapping[str, int]:
+        """Each source with its number of chunks; of a database, those that this session knows of."""
+
+    def __len__(self) -> int:
+        """How many chunks there are; of a database, those that this session knows of."""
+
+    def add(
+        self,
+        documents: Iterable[Document],
+        splitting: Splitting = Splitting(),  # noqa: B008 - frozen
+        *,
+        progress: Callable[[IndexingProgress], None] | None = None,
+    ) -> Added:
+        """Cut, embed and keep documents; the same again adds nothing, a changed one replaces its old chunks."""
+
+    def remove(self, source: str) -> int:
+        """Take a source out; returns how many chunks it had."""
+
+    def clear(self) -> None:
+        """Take everything out."""
+
+    def search(self, question: str, request: RetrievalRequest) -> list[Passage]:
+        """The passages that fit a question, the best first."""
 
 
 def shown(name: str) -> str:

@@ -13,9 +13,10 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from ..errors import InputError, MissingPackageError, did_you_mean
+from ..messages import Splitting
 from .base import Chunk, Document
 
-SPLITTERS = ("recursive", "character", "markdown", "html", "code", "token")
+SPLITTERS = ("recursive", "character", "markdown", "html", "code", "token", "none")
 SIZES = {"token": 200}
 SIZE = 1000
 
@@ -35,9 +36,7 @@ class Heading(NamedTuple):
 
 def split(
     document: Document,
-    splitter: str = "recursive",
-    size: int = 0,
-    overlap: int = 0,
+    splitting: Splitting = Splitting(),  # noqa: B008 - frozen
     *,
     count_tokens: Callable[[str], int] | None = None,
 ) -> list[Chunk]:
@@ -45,11 +44,10 @@ def split(
 
     Args:
         document: what to cut.
-        splitter: ``recursive`` (paragraphs, then lines, then words), ``character`` (paragraphs alone, as in
-            LangChain's tutorial), ``markdown`` (never across a heading), ``html`` (at tags; at headings where the
-            page was read as Markdown), ``code`` (at functions and classes), ``token`` (by the embedder's tokens).
-        size: longest chunk in characters, with ``token`` in tokens; 0 for 1000, or 200 tokens.
-        overlap: what two neighbours share, in the same unit.
+        splitting: its splitter is ``recursive`` (paragraphs, then lines, then words), ``character`` (paragraphs
+            alone, as in LangChain's tutorial), ``markdown`` (never across a heading), ``html`` (at tags; at
+            headings where the page was read as Markdown), ``code`` (at functions and classes), ``token`` (by the
+            embedder's tokens) or ``none`` (one chunk); its size 0 is 1000 characters, or 200 tokens.
         count_tokens: length of a text in tokens, for ``token``.
 
     Returns:
@@ -59,17 +57,20 @@ def split(
         InputError: an unknown splitter, or an overlap that is not smaller than the size.
         MissingPackageError: langchain-text-splitters is not installed.
     """
+    splitter, overlap = splitting.splitter, splitting.overlap
     if splitter not in SPLITTERS:
         raise InputError(
             f"there is no splitter {splitter}",
             did_you_mean(splitter, SPLITTERS) or f"Take one of {', '.join(SPLITTERS)}",
         )
-    size = size or SIZES.get(splitter, SIZE)
+    size = splitting.size or SIZES.get(splitter, SIZE)
     if size < 1 or not 0 <= overlap < size:
         raise InputError(
             f"--chunk-overlap {overlap} does not fit --chunk-size {size}",
             "The overlap is a whole number from 0 and below the size, such as --chunk-size 1000 --chunk-overlap 100",
         )
+    if splitter == "none":
+        return [Chunk(0, len(document.text))] if document.text.strip() else []
     cut = _splitter(document, splitter, size, overlap, count_tokens)
     headings = find_headings(document.text) if document.kind in _PROSE else []
     spans: list[tuple[int, int]] = []

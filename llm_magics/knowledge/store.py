@@ -8,7 +8,9 @@ piece cut from a manual seldom says what it is about.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
+import json
 import signal
 import threading
 import time
@@ -17,15 +19,16 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from ..errors import InputError, KnowledgeError, did_you_mean
-from ..messages import Passage
+from ..errors import KnowledgeError, did_you_mean
+from ..messages import Passage, RetrievalRequest, Splitting
+from ..results import Added, IndexingProgress
 from . import saving
-from .base import Added, Chunk, Document, Progress, TextEmbedder, shown
+from .base import Chunk, Document, TextEmbedder, shown
 from .keywords import KeywordIndex
 from .splitting import split
 from .vectors import VectorIndex
 
-WAYS = ("hybrid", "dense", "keyword")
+K = 4  # passages where no number is asked for
 _GROUP = 256  # chunks that are embedded together; an interrupt loses no more than these
 _DEPTH = 50  # candidates from each way of searching
 _RRF = 60  # the constant of reciprocal rank fusion, as in its paper
@@ -69,6 +72,11 @@ class KnowledgeBase:
         return {name: len(source.chunks) for name, source in self._sources.items()}
 
     @property
+    def embedding(self) -> str:
+        """Name of the embedding model that it is bound to."""
+        return self.embedder.name
+
+    @property
     def index(self) -> str:
         """The kind of vector index in use: ``exact``, or IVF with what it reads."""
         return self._vectors.description
@@ -76,12 +84,9 @@ class KnowledgeBase:
     def add(
         self,
         documents: Iterable[Document],
+        splitting: Splitting = Splitting(),  # noqa: B008 - frozen
         *,
-        splitter: str = "recursive",
-        size: int = 0,
-        overlap: int = 0,
-        embedding: str = "",
-        progress: Callable[[Progress], None] | None = None,
+        progress: Callable[[IndexingProgress], None] | None = None,
     ) -> Added:
         """Cut, embed and keep documents.
 
@@ -90,23 +95,17 @@ class KnowledgeBase:
 
         Args:
             documents: what to add. Of two with one source the last counts.
-            splitter: see ``splitting.split``, as the two after it.
-            size: longest chunk; 0 for the splitter's own.
-            overlap: what neighbours share.
-            embedding: the embedding model a person asked for; empty for the base's own.
+            splitting: how they are cut.
             progress: called while vectors are made.
 
         Raises:
-            KnowledgeError: another embedding model than the base's.
             InputError: a splitter or sizes that do not exist or fit.
         """
-        if embedding and embedding != self.embedder.name:
-            raise _other_model(self.name, self.embedder.name, embedding)
+        began, done = time.perf_counter(), 0
         latest = {document.source: document for document in documents}
-        waiting = list(self._unknown(latest.values(), splitter, size, overlap))
+        waiting = list(self._unknown(latest.values(), splitting))
         total = sum(len(source.chunks) for source in waiting)
         changed = sum(source.document.source in self._sources for source in waiting)
-        began, done = time.perf_counter(), 0
         for group in _groups(waiting):
             texts = [text for source in group for text in _indexed(source)]
             vectors = self.embedder.vectors(texts, _told(progress, done, total, began))
@@ -116,7 +115,8 @@ class KnowledgeBase:
                     self._put(source, vectors[row : row + len(source.chunks)])
                     row += len(source.chunks)
             done += len(texts)
-        return Added(len(waiting) - changed, changed, len(latest) - len(waiting), total)
+        seconds = time.perf_counter() - began
+        return Added(len(waiting) - changed, changed, len(latest) - len(waiting), total, seconds)
 
     def remove(self, source: str) -> int:
         """Take a source out; returns how many chunks it had.
@@ -138,35 +138,27 @@ class KnowledgeBase:
         self._vectors = VectorIndex(self.embedder.dimension)
         self._keywords = None
 
-    def search(
-        self, question: str, k: int = 4, *, way: str = "hybrid", min_score: float = 0.0, diversity: float = 0.0
-    ) -> list[Passage]:
+    def search(self, question: str, request: RetrievalRequest = RetrievalRequest()) -> list[Passage]:  # noqa: B008
         """The passages that fit a question, the best first.
 
         Args:
             question: in a person's words.
-            k: how many passages at most.
-            way: ``dense`` (cosine), ``keyword`` (BM25), or ``hybrid``, both joined by reciprocal rank fusion
-                (Cormack et al. 2009, doi:10.1145/1571941.1572114).
-            min_score: from 0 to 1; passages below are left out.
-            diversity: from 0 to 1: how much a passage loses by being like one before it (maximal marginal
-                relevance, Carbonell and Goldstein 1998, doi:10.1145/290941.291025).
+            request: how to look; ``dense`` is the cosine, ``keyword`` BM25, and ``hybrid`` both joined by
+                reciprocal rank fusion (Cormack et al. 2009, doi:10.1145/1571941.1572114). Diversity is maximal
+                marginal relevance (Carbonell and Goldstein 1998, doi:10.1145/290941.291025).
 
         Returns:
             Passages with scores from 0 to 1: the cosine, for ``keyword`` the share of the best BM25 score
             there can be, for ``hybrid`` the higher of the two, so that its order need not be theirs. Neighbours
             from one source are one passage; the same text twice is one.
-
-        Raises:
-            InputError: an unknown way, or numbers out of range.
         """
-        _check(way, k, min_score, diversity)
         if not self._where or not question.strip():
             return []
-        ranked = [pair for pair in self._ranked(question, max(_DEPTH, 4 * k), way) if pair[1] >= min_score]
-        ranked = self._different(ranked)
-        if diversity:
-            ranked = self._spread(ranked, 2 * k, diversity)
+        k = request.k or K
+        found = self._ranked(question, max(_DEPTH, 4 * k), request.search)
+        ranked = self._different([pair for pair in found if pair[1] >= request.min_score])
+        if request.diversity:
+            ranked = self._spread(ranked, 2 * k, request.diversity)
         return self._passages(ranked, k)
 
     def save(self, folder: Path | str) -> None:
@@ -187,12 +179,15 @@ class KnowledgeBase:
         saving.write(Path(folder), about, map(_as_json, self._sources.values()), self._vectors.write)
 
     @classmethod
-    def load(cls, folder: Path | str, embedder: TextEmbedder | Callable[[str], TextEmbedder]) -> KnowledgeBase:
+    def load(
+        cls, folder: Path | str, embedder: TextEmbedder | Callable[[str], TextEmbedder], *, name: str = ""
+    ) -> KnowledgeBase:
         """Open a saved knowledge base.
 
         Args:
             folder: where it was saved.
             embedder: of the model that it was made with, or what opens one by its name.
+            name: what to call it; its own name unless given.
 
         Raises:
             KnowledgeError: no knowledge base, a damaged one, or one made with another embedding model.
@@ -201,9 +196,12 @@ class KnowledgeBase:
         saved = saving.read(path)
         model = str(saved.about.get("embedding"))
         maker = embedder(model) if callable(embedder) else embedder
-        base = cls(str(saved.about.get("name")), maker)
+        base = cls(name or str(saved.about.get("name")), maker)
         if maker.name != model:
-            raise _other_model(f"in {shown(str(folder))}", model, maker.name)
+            raise KnowledgeError(
+                f"the knowledge base in {shown(str(folder))} was made with {model}, not {maker.name}",
+                f"Open it with {model}",
+            )
         try:
             for line in saved.lines():
                 base._restore(line)
@@ -214,13 +212,13 @@ class KnowledgeBase:
             raise saving.damaged(path, "its files do not belong together")
         return base
 
-    def _unknown(self, documents: Iterable[Document], splitter: str, size: int, overlap: int) -> Iterator[_Source]:
+    def _unknown(self, documents: Iterable[Document], splitting: Splitting) -> Iterator[_Source]:
         """What is not here yet in this text and splitting, cut into chunks."""
         for document in documents:
-            digest = _digest(document, splitter, size, overlap)
+            digest = digest_of(document, splitting)
             known = self._sources.get(document.source)
             if known is None or known.digest != digest:
-                cut = split(document, splitter, size, overlap, count_tokens=self.embedder.count_tokens)
+                cut = split(document, splitting, count_tokens=self.embedder.count_tokens)
                 yield _Source(document, digest, cut, [])
 
     def _put(self, source: _Source, vectors: Any) -> None:
@@ -247,7 +245,8 @@ class KnowledgeBase:
         return len(source.numbers)
 
     def _restore(self, line: dict[str, Any]) -> None:
-        document = Document(line["text"], line["source"], line["kind"], tuple(line["pages"]), line["page_word"])
+        names = ("text", "source", "kind", "page_word", "title", "metadata")
+        document = Document(**{name: line[name] for name in names}, pages=tuple(line["pages"]))
         chunks = [Chunk(start, end, place) for _, start, end, place in line["chunks"]]
         source = _Source(document, line["digest"], chunks, [number for number, *_ in line["chunks"]])
         self._sources[document.source] = source
@@ -338,24 +337,8 @@ class KnowledgeBase:
         start, end = source.chunks[first].start, source.chunks[last].end
         labels = list(dict.fromkeys(source.chunks[place].place for place in range(first, last + 1)))
         place = labels[0] if len(labels) == 1 else f"{labels[0]} to {labels[-1]}"
-        return Passage(source.document.text[start:end], name, start, end, place, score, first)
-
-
-def _check(way: str, k: int, min_score: float, diversity: float) -> None:
-    if way not in WAYS:
-        raise InputError(f"--search is {way}", did_you_mean(way, WAYS) or f"It takes {', '.join(WAYS)}")
-    checks = {"-k": (k, k >= 1, "a whole number from 1"), "--min-score": (min_score, 0 <= min_score <= 1, "0 to 1")}
-    checks["--diversity"] = (diversity, 0 <= diversity <= 1, "0 to 1")
-    for option, (value, good, wanted) in checks.items():
-        if not good:
-            raise InputError(f"{option} is {value}", f"It takes {wanted}")
-
-
-def _other_model(name: str, model: str, asked: str) -> KnowledgeError:
-    return KnowledgeError(
-        f"the knowledge base {name} was made with {model}, not {asked}",
-        f"Type --embedding {model}, or make another one: %rag_add --kb NAME --embedding {asked}",
-    )
+        text, title = source.document.text[start:end], source.document.title
+        return Passage(text, name, start, end, place, score, first, title)
 
 
 @contextlib.contextmanager
@@ -394,16 +377,18 @@ def _groups(sources: list[_Source]) -> Iterator[list[_Source]]:
 
 
 def _told(
-    progress: Callable[[Progress], None] | None, done: int, total: int, began: float
+    progress: Callable[[IndexingProgress], None] | None, done: int, total: int, began: float
 ) -> Callable[[int], None] | None:
     if progress is None:
         return None
-    return lambda count: progress(Progress(done + count, total, time.perf_counter() - began))
+    return lambda count: progress(IndexingProgress(done + count, total, time.perf_counter() - began))
 
 
-def _digest(document: Document, splitter: str, size: int, overlap: int) -> str:
-    parts = (document.text, document.kind, splitter, str(size), str(overlap))
-    return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogatepass")).hexdigest()
+def digest_of(document: Document, splitting: Splitting) -> str:
+    """SHA-256 of everything that the chunks of a document follow from, in hexadecimal."""
+    about = [document.kind, document.title, dict(document.metadata), *dataclasses.astuple(splitting)]
+    text = f"{json.dumps(about, sort_keys=True)}\0{document.text}"
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _as_json(source: _Source) -> dict[str, Any]:
@@ -414,6 +399,8 @@ def _as_json(source: _Source) -> dict[str, Any]:
         "digest": source.digest,
         "pages": document.pages,
         "page_word": document.page_word,
+        "title": document.title,
+        "metadata": dict(document.metadata),
         "chunks": [
             (number, chunk.start, chunk.end, chunk.place)
             for number, chunk in zip(source.numbers, source.chunks, strict=True)

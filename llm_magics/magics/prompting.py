@@ -59,7 +59,7 @@ class PromptingMagics(MagicGroup):
     )
     def llm(self, args: argparse.Namespace) -> Any:
         """Ask the model, with this notebook's conversation so far."""
-        return self._show(args, self.session.llm(args.text, self._request(args)))
+        return self._show(args, self.session.ask(args.text, self._request(args)))
 
     @magic(
         "fewshot",
@@ -75,7 +75,7 @@ class PromptingMagics(MagicGroup):
     )
     def fewshot(self, args: argparse.Namespace) -> Any:
         """Ask with worked examples: an instruction, lines of `input => output`, and the question."""
-        stream = self.session.fewshot(
+        stream = self.session.ask_fewshot(
             args.text,
             self._request(args),
             given=self._examples(args.examples),
@@ -99,7 +99,7 @@ class PromptingMagics(MagicGroup):
         """Ask for the reasoning, shown folded, and the final answer apart (chain of thought)."""
         given = self._examples(args.examples)
         request = self._request(args)
-        stream = self.session.cot(args.text, request, strategy=args.strategy, votes=args.votes, given=given)
+        stream = self.session.ask_cot(args.text, request, strategy=args.strategy, votes=args.votes, given=given)
         return self._show(args, stream)
 
     def _request(self, args: argparse.Namespace) -> AskRequest:

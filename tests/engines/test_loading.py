@@ -145,7 +145,7 @@ session = Session(say=lambda line: None)
 sizes = []
 for _ in range(20):
     session.load(ModelRequest("smollm2"))
-    for chunk in session.llm("Hi", AskRequest(max_new_tokens=5)):
+    for chunk in session.ask("Hi", AskRequest(max_new_tokens=5)):
         pass
     session.unload()
     sizes.append(psutil.Process().memory_info().rss)
@@ -186,7 +186,7 @@ def test_the_same_request_again_changes_nothing_and_unload_says_what_came_back()
     first = session.load(ModelRequest("smollm2"))
     again = session.load(ModelRequest("smollm2"))
     assert (again.seconds, again.memory) == (0.0, first.memory)
-    for _ in session.llm("Hi", AskRequest(max_new_tokens=2)):
+    for _ in session.ask("Hi", AskRequest(max_new_tokens=2)):
         pass  # the weights lie in mapped files: only what was read is in memory
     freed = session.unload()
     assert freed.before - freed.after > 0.5 * first.memory
@@ -203,7 +203,7 @@ from llm_magics import AskRequest, Session
 session = Session(say=lambda line: None)
 texts = []
 def ask():
-    stream = session.llm("1 + 1", AskRequest(temperature=0, history=False))
+    stream = session.ask("1 + 1", AskRequest(temperature=0, history=False))
     try:
         for chunk in stream:
             pass
@@ -244,7 +244,7 @@ def test_a_new_model_that_cannot_be_opened_leaves_the_old_one(tmp_path):
 def test_a_chat_template_by_name_is_the_published_format():
     session = Session(say=lambda line: None)
     session.load(ModelRequest("smollm2", chat_template="guanaco"))
-    prompt = session.llm("Hi", AskRequest(system="Be brief.")).prompt
+    prompt = session.ask("Hi", AskRequest(system="Be brief.")).prompt
     assert prompt.text.endswith("### Human: Hi\n### Assistant:")
     session.close()
 
@@ -308,7 +308,7 @@ def test_a_base_model_with_a_chat_template_stops_where_the_persons_next_turn_wou
         return original(prompt, options, stop)
 
     monkeypatch.setattr(engine, "stream", watched)
-    for _ in session.llm("Hi", AskRequest(max_new_tokens=2, stop=("END",))):
+    for _ in session.ask("Hi", AskRequest(max_new_tokens=2, stop=("END",))):
         pass
     assert seen == [("END", "### Human:")]
     session.close()

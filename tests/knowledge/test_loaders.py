@@ -12,6 +12,7 @@ import pytest
 from llm_magics.errors import InputError, KnowledgeError
 from llm_magics.knowledge.base import Document
 from llm_magics.knowledge.loaders import document, from_variable, load
+from llm_magics.messages import RetrievalRequest, Splitting
 
 WORDS = "The quick brown fox"
 
@@ -79,7 +80,7 @@ def test_each_format_is_read(name, tmp_path, base):
     assert WORDS in found.text and found.source == str(tmp_path / name)
     assert "evil" not in found.text
     base.add(loaded.documents)
-    (passage,) = [passage for passage in base.search("quick fox", 1)]
+    (passage,) = [passage for passage in base.search("quick fox", RetrievalRequest(k=1))]
     assert passage.text == found.text[passage.start : passage.end]
 
 
@@ -98,14 +99,14 @@ def test_each_format_is_read(name, tmp_path, base):
 def test_a_chunk_says_where_it_stands(name, place, tmp_path, base):
     FORMATS[name](tmp_path / name)
     base.add(load([str(tmp_path / name)]).documents)
-    assert base.search("quick fox", 1)[0].place == place
+    assert base.search("quick fox", RetrievalRequest(k=1))[0].place == place
 
 
 @pytest.mark.parametrize(("name", "place"), [("a.pdf", "page 2"), ("a.pptx", "slide 2")])
 def test_pages_and_slides_are_counted_from_one(name, place, tmp_path, base):
     FORMATS[name](tmp_path / name)
-    base.add(load([str(tmp_path / name)]).documents, size=20)
-    assert base.search("quick fox", 1, way="keyword")[0].place == place
+    base.add(load([str(tmp_path / name)]).documents, Splitting(size=20))
+    assert base.search("quick fox", RetrievalRequest(k=1, search="keyword"))[0].place == place
 
 
 def test_a_csv_row_keeps_its_columns_names():

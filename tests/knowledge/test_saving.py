@@ -16,6 +16,7 @@ from llm_magics.errors import KnowledgeError
 from llm_magics.knowledge.base import Document
 from llm_magics.knowledge.embeddings import HashingEmbedder
 from llm_magics.knowledge.store import KnowledgeBase
+from llm_magics.messages import RetrievalRequest, Splitting
 
 
 @pytest.fixture
@@ -32,7 +33,8 @@ def opened(folder):
 def test_a_saved_base_answers_as_before(base, saved):
     again = opened(saved)
     for way in ("hybrid", "dense", "keyword"):
-        assert again.search("cats fish", way=way) == base.search("cats fish", way=way)
+        request = RetrievalRequest(search=way)
+        assert again.search("cats fish", request) == base.search("cats fish", request)
     assert again.sources == base.sources and again.name == base.name
     assert again.add([Document("# Pets\n\ncats eat fish", "a.md", "markdown")]).unchanged == 1
     again.add([Document("snow", "c")])
@@ -61,7 +63,7 @@ folder = sys.argv[1]
 base = KnowledgeBase.load(folder, HashingEmbedder())
 print("ready", flush=True)
 for number in range(10**6):
-    base.add([Document(f"version {number} " * 400, "v"), Document(f"twin {number} " * 400, "w")], size=100)
+    base.add([Document(f"version {number} " * 400, "v"), Document(f"twin {number} " * 400, "w")], Splitting(size=100))
     base.save(folder)
     print(number, flush=True)
 """
@@ -70,7 +72,9 @@ for number in range(10**6):
 @pytest.mark.slow
 def test_a_save_killed_at_any_moment_leaves_the_last_or_the_new_base(base, tmp_path):
     folder, draw = tmp_path / "kb", random.Random(7)
-    base.add([Document(f"version start {'x ' * 2000}", "v"), Document(f"twin start {'x ' * 2000}", "w")], size=100)
+    base.add(
+        [Document(f"version start {'x ' * 2000}", "v"), Document(f"twin start {'x ' * 2000}", "w")], Splitting(size=100)
+    )
     base.save(folder)
     for _ in range(30):
         child = subprocess.Popen([sys.executable, "-c", CHILD, str(folder)], stdout=subprocess.PIPE, text=True)
@@ -85,7 +89,7 @@ def test_a_save_killed_at_any_moment_leaves_the_last_or_the_new_base(base, tmp_p
         (version,) = versions
         if reported:
             assert int(version) in (reported[-1], reported[-1] + 1)
-        assert again.search("version", 1) and len(again) == sum(again.sources.values())
+        assert again.search("version", RetrievalRequest(k=1)) and len(again) == sum(again.sources.values())
 
 
 def test_what_killed_kernels_left_goes_after_an_hour(base, saved):

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from llm_magics.errors import InputError
 from llm_magics.knowledge.base import Document
 from llm_magics.knowledge.splitting import SPLITTERS, find_headings, split
+from llm_magics.messages import Splitting
 
 MANUAL = "# Git\n\nA tool.\n\n## Commit\n\nRecords changes.\n\n```\n# no heading\n```\n\n## Push\n\nSends them.\n"
 
@@ -19,7 +20,7 @@ MANUAL = "# Git\n\nA tool.\n\n## Commit\n\nRecords changes.\n\n```\n# no heading
 @settings(deadline=None, max_examples=40)
 @given(text=st.text(alphabet="ab #\n.é<>/", max_size=400), size=st.integers(5, 60), overlap=st.integers(0, 4))
 def test_chunks_are_pieces_of_the_text_in_order(splitter, text, size, overlap):
-    chunks = split(Document(text, "a", "markdown"), splitter, size, overlap)
+    chunks = split(Document(text, "a", "markdown"), Splitting(splitter, size, overlap))
     assert all(0 <= chunk.start < chunk.end <= len(text) for chunk in chunks)
     assert all(text[chunk.start : chunk.end].strip() for chunk in chunks)
     assert all(one.start < two.start for one, two in itertools.pairwise(chunks))
@@ -32,13 +33,13 @@ def test_character_cuts_as_langchain_does():
     from langchain_text_splitters import CharacterTextSplitter
 
     text = "\n\n".join(f"paragraph {number} " * 20 for number in range(20)) + "\n\n\n\n" + "long " * 400
-    ours = [text[c.start : c.end] for c in split(Document(text, "a"), "character")]
+    ours = [text[c.start : c.end] for c in split(Document(text, "a"), Splitting("character"))]
     theirs = CharacterTextSplitter(separator="\n\n", chunk_size=1000, chunk_overlap=0).split_text(text)
     assert [piece.split() for piece in ours] == [piece.split() for piece in theirs]
 
 
 def test_markdown_never_crosses_a_heading():
-    chunks = split(Document(MANUAL, "a.md", "markdown"), "markdown")
+    chunks = split(Document(MANUAL, "a.md", "markdown"), Splitting("markdown"))
     assert [chunk.place for chunk in chunks] == ["Git", "Git > Commit", "Git > Push"]
 
 
@@ -51,18 +52,18 @@ def test_headings_of_each_way_to_write_them():
 
 def test_code_is_cut_at_functions():
     text = "\n\n".join(f"def f{number}():\n    return {number}" for number in range(9))
-    chunks = split(Document(text, "a.py", "python"), "code", 40)
+    chunks = split(Document(text, "a.py", "python"), Splitting("code", 40))
     assert all(text[chunk.start :].startswith("def ") for chunk in chunks)
     assert chunks[1].place == "lines 4-5"
 
 
 def test_token_counts_with_the_models_own_tokens():
     text = "word " * 100
-    chunks = split(Document(text, "a"), "token", 10, count_tokens=lambda piece: 2 * len(piece.split()))
+    chunks = split(Document(text, "a"), Splitting("token", 10), count_tokens=lambda piece: 2 * len(piece.split()))
     assert {len(text[c.start : c.end].split()) for c in chunks} == {5}
 
 
 @pytest.mark.parametrize(("options", "said"), [(("recursiv",), "Did you mean recursive"), (("token", 10, 10), "below")])
 def test_what_does_not_fit_is_named(options, said):
     with pytest.raises(InputError, match=said):
-        split(Document("text", "a"), *options)
+        split(Document("text", "a"), Splitting(*options))

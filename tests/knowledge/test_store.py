@@ -9,11 +9,13 @@ import pytest
 
 from llm_magics.errors import InputError, KnowledgeError
 from llm_magics.knowledge import vectors as vector_module
-from llm_magics.knowledge.base import Document, Progress
+from llm_magics.knowledge.base import Document
 from llm_magics.knowledge.embeddings import HashingEmbedder
 from llm_magics.knowledge.keywords import terms
 from llm_magics.knowledge.store import KnowledgeBase
 from llm_magics.knowledge.vectors import VectorIndex
+from llm_magics.messages import RetrievalRequest, Splitting
+from llm_magics.results import IndexingProgress
 
 SENTENCES = [
     "Llama 2 is a family of large language models that Meta released in July 2023.",
@@ -35,15 +37,16 @@ def tutorial(minilm):
 @pytest.mark.model
 @pytest.mark.parametrize("way", ["hybrid", "dense", "keyword"])
 def test_the_sentence_that_answers_comes_first(tutorial, way):
-    assert tutorial.search("What is Llama 2?", 2, way=way)[0].text == SENTENCES[0]
-    best = tutorial.search("How does LoRA train a model?", 1, way=way)[0]
+    assert tutorial.search("What is Llama 2?", RetrievalRequest(k=2, search=way))[0].text == SENTENCES[0]
+    best = tutorial.search("How does LoRA train a model?", RetrievalRequest(k=1, search=way))[0]
     assert (best.text, best.source, best.start, best.end) == (SENTENCES[5], "cell[5]", 0, len(SENTENCES[5]))
     assert 0 < best.score <= 1
 
 
 @pytest.mark.model
 def test_a_paraphrase_is_found_by_its_meaning(tutorial):
-    assert tutorial.search("Which beast of burden lives in the Andes?", 1, way="dense")[0].text == SENTENCES[3]
+    question = "Which beast of burden lives in the Andes?"
+    assert tutorial.search(question, RetrievalRequest(k=1, search="dense"))[0].text == SENTENCES[3]
 
 
 @pytest.mark.model
@@ -58,16 +61,16 @@ def test_a_changed_document_replaces_its_old_chunks(base):
     base.add([Document("cats eat fish", "a"), Document("dogs eat bones", "b")])
     added = base.add([Document("cows eat grass", "a")])
     assert (added.new, added.changed) == (0, 1)
-    assert base.search("cats fish", way="keyword") == []
-    assert base.search("grass", way="keyword")[0].source == "a"
+    assert base.search("cats fish", RetrievalRequest(search="keyword")) == []
+    assert base.search("grass", RetrievalRequest(search="keyword"))[0].source == "a"
     assert len(base) == 2
 
 
 def test_another_splitting_replaces_too(base):
     document = Document("one two three. " * 40, "a")
     base.add([document])
-    assert base.add([document], size=100).changed == 1
-    assert base.add([document], size=100).unchanged == 1
+    assert base.add([document], Splitting(size=100)).changed == 1
+    assert base.add([document], Splitting(size=100)).unchanged == 1
 
 
 def test_an_interrupt_keeps_whole_documents_only(monkeypatch):
@@ -84,17 +87,17 @@ def test_an_interrupt_keeps_whole_documents_only(monkeypatch):
     base = KnowledgeBase("docs", Stopped())
     documents = [Document(f"word{number} again. " * 30, f"d{number}") for number in range(12)]
     with pytest.raises(KeyboardInterrupt):
-        base.add(documents, size=100)
+        base.add(documents, Splitting(size=100))
     kept = base.sources
     assert 0 < len(kept) < 12 and len(set(kept.values())) == 1
     assert len(base) == sum(kept.values()) == len(base._vectors)
-    assert base.add(documents, size=100).unchanged == len(kept)
+    assert base.add(documents, Splitting(size=100)).unchanged == len(kept)
     assert len(base.sources) == 12
 
 
 def test_progress_tells_chunks_and_speed(base):
-    seen: list[Progress] = []
-    base.add([Document("a b c. " * 300, "a")], size=100, progress=seen.append)
+    seen: list[IndexingProgress] = []
+    base.add([Document("a b c. " * 300, "a")], Splitting(size=100), progress=seen.append)
     assert seen[-1].done == seen[-1].total == len(base)
     assert seen[-1].speed > 0 and seen[-1].seconds_left == 0
 
@@ -109,15 +112,10 @@ def test_removing_and_clearing(base):
     assert len(base) == 0 and base.search("dogs") == []
 
 
-def test_another_embedding_model_is_refused(base):
-    with pytest.raises(KnowledgeError, match=r"was made with hashing-256, not e5.*--embedding hashing-256"):
-        base.add([Document("cats", "a")], embedding="e5")
-
-
 def test_neighbours_are_one_passage_without_repeating_the_overlap(base):
     text = " ".join(f"w{number}" for number in range(60)) + " zebra stripes zebra stripes zebra " + "end " * 30
-    base.add([Document(text, "a"), Document("nothing here", "b")], size=120, overlap=40)
-    passages = base.search("zebra stripes end", 4, way="keyword")
+    base.add([Document(text, "a"), Document("nothing here", "b")], Splitting(size=120, overlap=40))
+    passages = base.search("zebra stripes end", RetrievalRequest(k=4, search="keyword"))
     (passage,) = [passage for passage in passages if passage.source == "a"]
     assert passage.text == text[passage.start : passage.end]
     assert len(passage.text) > 120
@@ -125,29 +123,32 @@ def test_neighbours_are_one_passage_without_repeating_the_overlap(base):
 
 def test_the_same_text_from_two_files_takes_one_place(base):
     base.add([Document("cats eat fish", "x/a.txt"), Document("cats  eat\nfish", "y/a.txt"), Document("cats", "c")])
-    assert len(base.search("cats fish", 3)) == 2
+    assert len(base.search("cats fish", RetrievalRequest(k=3))) == 2
 
 
 def test_diversity_brings_the_other_subject_forward():
     base = KnowledgeBase("docs", HashingEmbedder())
     texts = ["apple pie recipe one", "apple pie recipe one two", "apple pie recipe one two three", "apple tree"]
     base.add(Document(text, str(number)) for number, text in enumerate(texts))
-    plain = [passage.text for passage in base.search("apple pie recipe one", 2, way="dense")]
-    diverse = [passage.text for passage in base.search("apple pie recipe one", 2, way="dense", diversity=0.7)]
+    plain = [passage.text for passage in base.search("apple pie recipe one", RetrievalRequest(k=2, search="dense"))]
+    diverse = [
+        passage.text
+        for passage in base.search("apple pie recipe one", RetrievalRequest(k=2, search="dense", diversity=0.7))
+    ]
     assert plain == texts[:2]
     assert diverse[0] == texts[0] and diverse[1] == "apple tree"
 
 
 def test_below_the_lowest_score_nothing_is_found(base):
     base.add([Document("cats eat fish", "a")])
-    assert base.search("quantum", 3, min_score=0.5) == []
-    assert base.search("cats eat fish", 3, min_score=0.5)
+    assert base.search("quantum", RetrievalRequest(k=3, min_score=0.5)) == []
+    assert base.search("cats eat fish", RetrievalRequest(k=3, min_score=0.5))
 
 
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"way": "dens"}, "--search is dens.*Did you mean dense"),
+        ({"search": "dens"}, "--search is dens.*Did you mean dense"),
         ({"k": 0}, "-k is 0"),
         ({"min_score": 2}, "--min-score is 2"),
         ({"diversity": float("nan")}, "--diversity is nan"),
@@ -155,14 +156,14 @@ def test_below_the_lowest_score_nothing_is_found(base):
 )
 def test_options_out_of_range_are_named(base, options, said):
     with pytest.raises(InputError, match=said):
-        base.search("cats", **options)
+        base.search("cats", RetrievalRequest(**options))
 
 
 @pytest.mark.parametrize("question", ["", "   ", "???", "the of and", "\x00", "🙂", "zzzz"])
 @pytest.mark.parametrize("way", ["hybrid", "dense", "keyword"])
 def test_an_odd_question_breaks_nothing(base, question, way):
     base.add([Document("cats eat fish", "a"), Document("", "empty"), Document("的 is 中文", "b")])
-    base.search(question, way=way)
+    base.search(question, RetrievalRequest(search=way))
 
 
 def test_names_with_dots_and_humps_are_found_whole_and_by_parts():

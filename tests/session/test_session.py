@@ -22,7 +22,7 @@ def session() -> Session:
 def test_a_session_works_without_ipython() -> None:
     code = (
         "import sys; from llm_magics import ScriptedEngine, Session; s = Session()\n"
-        "s.add('fake', ScriptedEngine(['hello there'])); stream = s.llm('hi')\n"
+        "s.add('fake', ScriptedEngine(['hello there'])); stream = s.ask('hi')\n"
         "print(''.join(chunk.text for chunk in stream), stream.answer.usage.new_tokens, 'IPython' in sys.modules)"
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
@@ -32,7 +32,7 @@ def test_a_session_works_without_ipython() -> None:
 def test_nothing_runs_before_the_stream_is_iterated(session: Session) -> None:
     engine = ScriptedEngine(["hello"])
     session.add("fake", engine)
-    stream = session.llm("hi")
+    stream = session.ask("hi")
     assert stream.prompt.text == "user: hi\nassistant:" and engine.prompts == []
     with pytest.raises(LLMMagicsError, match=r"the answer is not complete. Iterate the stream to its end first"):
         _ = stream.answer
@@ -41,27 +41,27 @@ def test_nothing_runs_before_the_stream_is_iterated(session: Session) -> None:
 
 def test_an_answer_that_is_left_in_the_middle_frees_the_model(session: Session) -> None:
     session.add("fake", ScriptedEngine(["one two three"]))
-    running = iter(session.llm("hi"))
+    running = iter(session.ask("hi"))
     next(running)
     with pytest.raises(BusyError):
-        list(session.llm("me too"))
+        list(session.ask("me too"))
     with pytest.raises(BusyError):
         session.unload("fake")
     del running
-    assert list(session.llm("me too"))
+    assert list(session.ask("me too"))
     assert session.unload("fake").name == "fake" and session.models == ()
 
 
 def test_a_failing_answer_frees_the_model(session: Session) -> None:
     session.add("fake", ScriptedEngine(["x"], context=4))
     with pytest.raises(ContextLengthError):
-        list(session.llm("far too long a prompt"))
-    assert list(session.llm("hi"))
+        list(session.ask("far too long a prompt"))
+    assert list(session.ask("hi"))
 
 
 def test_a_stopped_answer_is_kept_as_far_as_it_came(session: Session) -> None:
     session.add("fake", ScriptedEngine(["one two three"]))
-    stream = session.llm("hi")
+    stream = session.ask("hi")
     for _ in stream:
         stream.stop()
     assert stream.answer == "one" and stream.answer.stop_reason == "stopped"
@@ -70,7 +70,7 @@ def test_a_stopped_answer_is_kept_as_far_as_it_came(session: Session) -> None:
 
 def test_a_stopped_vote_counts_the_chains_that_were_complete(session: Session) -> None:
     session.add("fake", ScriptedEngine(["Answer: 4", "Let me think about it. Answer: 5"]))
-    stream = session.cot("hi", votes=3)
+    stream = session.ask_cot("hi", votes=3)
     for chunk in stream:
         if "think" in chunk.text:
             stream.stop()
@@ -84,7 +84,7 @@ def test_a_model_of_a_loaded_name_takes_its_place(session: Session) -> None:
     session.add("fake", first)
     session.add("fake", ScriptedEngine(["second"]))
     assert closed == ["first"] and len(session.models) == 1
-    stream = session.llm("hi")
+    stream = session.ask("hi")
     assert list(stream) and stream.answer == "second"
 
 
@@ -107,17 +107,20 @@ def test_the_request_overrules_the_method_and_the_method_the_setting(session: Se
         return stream.answer.options  # type: ignore[attr-defined,no-any-return]
 
     cell = "a => b\nc"
-    assert (options(session.llm("q")).temperature, options(session.llm("q")).repetition_penalty) == (0.9, 1.5)
-    assert (options(session.fewshot(cell)).temperature, options(session.fewshot(cell)).repetition_penalty) == (0, 1)
-    assert options(session.fewshot(cell, AskRequest(temperature=0.3))).temperature == 0.3
-    assert options(session.cot("q", votes=2)).temperature == 0.7
-    assert options(session.cot("q", AskRequest(temperature=0.2), votes=2)).temperature == 0.2
-    assert options(session.llm("q", AskRequest(temperature=0))).seed is None
-    assert options(session.llm("q")).seed is not None
+    assert (options(session.ask("q")).temperature, options(session.ask("q")).repetition_penalty) == (0.9, 1.5)
+    assert (options(session.ask_fewshot(cell)).temperature, options(session.ask_fewshot(cell)).repetition_penalty) == (
+        0,
+        1,
+    )
+    assert options(session.ask_fewshot(cell, AskRequest(temperature=0.3))).temperature == 0.3
+    assert options(session.ask_cot("q", votes=2)).temperature == 0.7
+    assert options(session.ask_cot("q", AskRequest(temperature=0.2), votes=2)).temperature == 0.2
+    assert options(session.ask("q", AskRequest(temperature=0))).seed is None
+    assert options(session.ask("q")).seed is not None
 
 
 def test_an_empty_system_text_overrules_the_setting(session: Session) -> None:
     session.add("fake", ScriptedEngine(["x"]))
     session.settings.system = "Be brief."
-    assert session.llm("q").prompt.messages[0].content == "Be brief."
-    assert len(session.llm("q", AskRequest(system="")).prompt.messages) == 1
+    assert session.ask("q").prompt.messages[0].content == "Be brief."
+    assert len(session.ask("q", AskRequest(system="")).prompt.messages) == 1

@@ -24,9 +24,10 @@ MAY_IMPORT = {
     "finetuning": VALUES | {"finetuning"},
     "evaluation": SCORING,
     "evaluation.scoring": VALUES,
-    "session": LOWER,
+    "asking": VALUES | {"prompts", "engines.base"},
+    "session": LOWER | {"asking", "integrations"},
     "display": VALUES | {"display"},
-    "integrations": LOWER | {"integrations"},
+    "integrations": VALUES | {"engines.base", "knowledge", "integrations"},
     "magics": VALUES | {"session", "display", "magics", "prompts.interpolation"},
 }
 
@@ -43,6 +44,7 @@ MAY_USE: dict[str, set[str] | None] = {
     "knowledge": ANY,
     "finetuning": ANY,
     "evaluation": set(),
+    "asking": set(),
     "session": LIGHT - NOTEBOOK,
     "display": LIGHT | NOTEBOOK,
     "integrations": ANY,

@@ -1,0 +1,320 @@
+"""The knowledge bases of one session, by name, and the embedding models that they share.
+
+A base is made by the first thing that is added to it. Where the setting ``knowledge_folder`` names a
+folder, each base lives in a folder of its name in it: saved after every change, and opened again by
+the next kernel that asks for it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..errors import InputError, Interrupted, KnowledgeError, did_you_mean
+from ..messages import Splitting
+from ..results import Added, Indexing, IndexingProgress, KnowledgeBaseInfo
+from ..settings import LLMMagics
+from . import loaders
+from .base import Base, Document, TextEmbedder, shown
+from .embeddings import Embedder
+from .saving import MANIFEST
+from .store import KnowledgeBase
+
+DEFAULT = "default"
+_TITLE = 40  # characters of a cell that name it
+
+Progress = Callable[[IndexingProgress], None]
+
+
+class KnowledgeBases:
+    """Knowledge bases by name; the one used last answers where no name is given.
+
+    Args:
+        settings: for the embedding model and the folder in which bases live.
+    """
+
+    def __init__(self, settings: LLMMagics) -> None:
+        self._settings = settings
+        self._bases: dict[str, Base] = {}
+        self._embedders: dict[str, TextEmbedder] = {}
+        self._lock = threading.RLock()
+
+    def __iter__(self) -> Iterator[Base]:
+        return iter(tuple(self._bases.values()))
+
+    @property
+    def infos(self) -> tuple[KnowledgeBaseInfo, ...]:
+        """The bases of this session in figures; the last one answers where no name is given."""
+        return tuple(self.info(base) for base in self)
+
+    def info(self, base: Base) -> KnowledgeBaseInfo:
+        """A base in figures."""
+        folder = self._folder(base.name) if isinstance(base, KnowledgeBase) else None
+        return KnowledgeBaseInfo(
+            base.name, len(base.sources), len(base), base.embedding, base.index, str(folder) if folder else ""
+        )
+
+    def embedder(self, name: str = "") -> TextEmbedder:
+        """An embedding model, opened once.
+
+        Args:
+            name: alias, Hub id or folder; the setting unless given.
+
+        Raises:
+            ModelNotFoundError: no such model.
+            MissingPackageError: sentence-transformers is not installed.
+        """
+        name = name or self._settings.embedding
+        with self._lock:
+            if name not in self._embedders:
+                self._embedders[name] = Embedder(name)
+            return self._embedders[name]
+
+    def find(self, name: str = "") -> Base:
+        """The base of that name, opened from the project's folder where it lies there.
+
+        Args:
+            name: the one used last unless given.
+
+        Raises:
+            KnowledgeError: there is none.
+        """
+        with self._lock:
+            name = name or next(reversed(self._bases), DEFAULT)
+            if name not in self._bases and (folder := self._folder(name)) and (folder / MANIFEST).is_file():
+                self._bases[name] = KnowledgeBase.load(folder, self.embedder, name=name)
+            if name not in self._bases:
+                known = [*self._bases, *self._saved()]
+                hint = did_you_mean(name, known) or (
+                    f"There is {', '.join(map(shown, known))}" if known else "%%rag_add with a text below it makes one"
+                )
+                raise KnowledgeError(f"there is no knowledge base {shown(name)}", hint)
+            self._bases[name] = self._bases.pop(name)  # the last one answers
+            return self._bases[name]
+
+    def open(self, name: str = "", *, embedding: str = "") -> Base:
+        """The base of that name, made where there is none.
+
+        Args:
+            name: the one used last, or ``default``, unless given.
+            embedding: the embedding model that a person asked for; empty for the base's own, or the setting.
+
+        Raises:
+            KnowledgeError: the base was made with another embedding model.
+            ModelNotFoundError: no such embedding model.
+        """
+        with self._lock:
+            try:
+                base = self.find(name)
+            except KnowledgeError:
+                name = name or DEFAULT
+                if (folder := self._folder(name)) and (folder / MANIFEST).exists():
+                    raise  # it is there and damaged: a new one would be saved over it
+                base = self._bases[name] = KnowledgeBase(name, self.embedder(embedding))
+            if embedding and embedding != base.embedding:
+                raise KnowledgeError(
+                    f"the knowledge base {shown(base.name)} was made with {base.embedding}, not {embedding}",
+                    f"Leave --embedding out, or make another one: %rag_add --kb NAME --embedding {embedding}",
+                )
+            return base
+
+    def use(self, store: Any, name: str = "") -> Base:
+        """Make any LangChain vector store a knowledge base of this session; one of that name is replaced.
+
+        Args:
+            store: a ``langchain_core.vectorstores.VectorStore``; what it holds can be searched at once.
+            name: what to call it; ``default`` unless given.
+
+        Raises:
+            InputError: it is something else.
+        """
+        from .remote import StoreBase
+
+        name = name or DEFAULT
+        with self._lock:
+            self._bases.pop(name, None)
+            self._bases[name] = StoreBase(name, store)
+            return self._bases[name]
+
+    def add_text(
+        self, text: str, name: str = "", *, splitting: Splitting | None = None, embedding: str = "", cell: str = ""
+    ) -> Indexing:
+        """Add a text, as ``%%rag_add`` does with its cell.
+
+        Args:
+            text: what to add.
+            name: the base, as for ``open``.
+            splitting: how it is cut.
+            embedding: as for ``open``.
+            cell: identity of the notebook cell; a cell that runs again with another text replaces its first.
+
+        Raises:
+            InputError: there is no text.
+            KnowledgeError: as ``open``.
+        """
+        if not text.strip():
+            raise InputError("there is nothing to add", "Type the text below the %%rag_add line, or %rag_add FILE")
+        base = self.open(name, embedding=embedding)
+        document = Document(text.strip("\n"), f"cell:{cell[:8] or _digest(text)}", title=_title(text))
+        return self._indexing(base, lambda progress: loaders.Loaded([document]), splitting)
+
+    def add_sources(
+        self,
+        sources: Sequence[str],
+        name: str = "",
+        *,
+        splitting: Splitting | None = None,
+        embedding: str = "",
+        strict: bool = False,
+        private: bool = False,
+    ) -> Indexing:
+        """Add files, folders, glob patterns and web pages; see ``loaders.load``.
+
+        Args:
+            sources: what a person typed.
+            name: the base, as for ``open``.
+            splitting: how they are cut.
+            embedding: as for ``open``.
+            strict: raise at the first that cannot be read.
+            private: whether a page may redirect to this machine or the local network.
+
+        Raises:
+            KnowledgeError: as ``open``; when it runs, nothing of a name, or with ``strict`` what cannot be read.
+        """
+        base = self.open(name, embedding=embedding)
+
+        def documents(progress: Progress) -> loaders.Loaded:
+            began = time.perf_counter()
+            tell = lambda file: progress(IndexingProgress(0, 0, time.perf_counter() - began, file))  # noqa: E731
+            return loaders.load(sources, strict=strict, private=private, progress=tell)
+
+        return self._indexing(base, documents, splitting)
+
+    def add_variable(
+        self, value: Any, variable: str, name: str = "", *, splitting: Splitting | None = None, embedding: str = ""
+    ) -> Indexing:
+        """Add a text, a list of texts, a DataFrame's column, or LangChain documents.
+
+        Args:
+            value: the variable's value.
+            variable: the variable's name.
+            name: the base, as for ``open``.
+            splitting: how they are cut.
+            embedding: as for ``open``.
+
+        Raises:
+            InputError: the value is something else.
+            KnowledgeError: as ``open``.
+        """
+        found = loaders.from_variable(value, variable)
+        base = self.open(name, embedding=embedding)
+        return self._indexing(base, lambda progress: loaders.Loaded(found), splitting)
+
+    def remove(self, source: str, name: str = "") -> int:
+        """Take a source out of a base; returns how many chunks it had.
+
+        Raises:
+            KnowledgeError: no such base, or no such source in it.
+        """
+        base = self.find(name)
+        count = base.remove(source)
+        self._keep(base)
+        return count
+
+    def clear(self, name: str = "") -> KnowledgeBaseInfo:
+        """Take everything out of a base and forget it; returns what it was.
+
+        Raises:
+            KnowledgeError: there is none, or it is a database that cannot be emptied from here.
+        """
+        base = self.find(name)
+        info = self.info(base)
+        base.clear()
+        self._keep(base)
+        del self._bases[base.name]
+        return info
+
+    def save(self, folder: str, name: str = "") -> KnowledgeBaseInfo:
+        """Save a base into a folder, all or nothing; see ``saving``.
+
+        Raises:
+            KnowledgeError: no such base, or it cannot be saved there.
+        """
+        base = self.find(name)
+        if not isinstance(base, KnowledgeBase):
+            raise KnowledgeError(
+                f"{shown(base.name)} lives in {base.index}, which keeps it", "There is nothing to save from here"
+            )
+        base.save(Path(folder).expanduser())
+        return self.info(base)
+
+    def load(self, folder: str, name: str = "") -> KnowledgeBaseInfo:
+        """Open a saved base under its own or another name; one of that name is replaced.
+
+        Raises:
+            KnowledgeError: the folder holds none, or a damaged one.
+        """
+        with self._lock:
+            base = KnowledgeBase.load(Path(folder).expanduser(), self.embedder, name=name)
+            self._bases.pop(base.name, None)
+            self._bases[base.name] = base
+            self._keep(base)
+            return self.info(base)
+
+    def _indexing(
+        self, base: Base, documents: Callable[[Progress], loaders.Loaded], splitting: Splitting | None
+    ) -> Indexing:
+        def work(progress: Progress) -> Added:
+            began, before = time.perf_counter(), len(base)
+            try:
+                loaded = documents(progress)
+                added = base.add(loaded.documents, splitting or Splitting(), progress=progress)
+            except KeyboardInterrupt:
+                self._keep(base)
+                kept = len(base) - before
+                raise Interrupted(f"stopped; {kept} chunks of whole sources are kept in {base.name}") from None
+            self._keep(base)
+            return dataclasses.replace(added, seconds=time.perf_counter() - began, skipped=loaded.skipped)
+
+        return Indexing(base.name, work, lambda: self.info(base))
+
+    def _keep(self, base: Base) -> None:
+        """Save a base that lives in the project's folder."""
+        folder = self._folder(base.name)
+        if folder is not None and isinstance(base, KnowledgeBase):
+            base.save(folder)
+
+    def _folder(self, name: str) -> Path | None:
+        """Where the base of that name lives; None where bases live in memory alone.
+
+        Raises:
+            InputError: the name cannot be a folder's.
+        """
+        if not self._settings.knowledge_folder:
+            return None
+        if name != Path(name).name or name in (".", ".."):
+            raise InputError(f"{shown(name)} cannot name a folder", "Take letters, digits, - and _")
+        return Path(self._settings.knowledge_folder).expanduser() / name
+
+    def _saved(self) -> list[str]:
+        """Names of the bases in the project's folder that are not open."""
+        if not self._settings.knowledge_folder:
+            return []
+        folder = Path(self._settings.knowledge_folder).expanduser()
+        return sorted(path.parent.name for path in folder.glob(f"*/{MANIFEST}") if path.parent.name not in self._bases)
+
+
+def _title(text: str) -> str:
+    """The first words of a cell."""
+    line = " ".join(text.split())
+    return line if len(line) <= _TITLE else line[:_TITLE].rsplit(" ", 1)[0] + "…"
+
+
+def _digest(text: str) -> str:
+    """What stands for the identity of a cell where the front end gives none: its text."""
+    return hashlib.sha256(text.strip().encode("utf-8", "surrogatepass")).hexdigest()[:8]
