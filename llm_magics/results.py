@@ -7,7 +7,7 @@ chunks, then read ``answer``. It knows neither who makes the chunks nor who show
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -160,6 +160,24 @@ class Answer(str):
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"an Answer cannot be changed (tried to set {name})")
+
+
+class Passages(tuple[Passage, ...]):
+    """What a knowledge base found for a question, the best first.
+
+    Attributes:
+        question: what was asked.
+        knowledge_base: name of the base that was searched.
+    """
+
+    question: str
+    knowledge_base: str
+
+    def __new__(cls, found: Iterable[Passage], question: str = "", knowledge_base: str = "") -> Passages:
+        """Make it of passages; the other arguments are the attributes."""
+        passages = super().__new__(cls, found)
+        passages.question, passages.knowledge_base = question, knowledge_base
+        return passages
 
 
 class AnswerStream:

@@ -35,7 +35,7 @@ from .messages import (
     RetrievalRequest,
 )
 from .prompts import cot, examples, fewshot, plain, rag, templates
-from .results import AnswerStream, MemoryFreed, ModelInfo
+from .results import AnswerStream, MemoryFreed, ModelInfo, Passages
 from .settings import LLMMagics, load_settings
 
 if TYPE_CHECKING:
@@ -198,7 +198,7 @@ class Session:
                 self._bases = KnowledgeBases(self.settings)
             return self._bases
 
-    def retrieve(self, text: str, request: RetrievalRequest | None = None) -> tuple[Passage, ...]:
+    def retrieve(self, text: str, request: RetrievalRequest | None = None) -> Passages:
         """The passages of a knowledge base that fit a question, the best first; no model is asked.
 
         Args:
@@ -212,7 +212,8 @@ class Session:
         request = request or RetrievalRequest()
         if not text.strip():
             raise InputError("there is no question", "Type it below the %%rag line, or after %rag")
-        return tuple(self.knowledge.find(request.knowledge_base).search(text, request))
+        base = self.knowledge.find(request.knowledge_base)
+        return Passages(base.search(text, request), text.strip(), base.name)
 
     # Asking
 
@@ -355,7 +356,7 @@ class Session:
             ModelError: as ``ask``.
         """
         request, retrieval = request or AskRequest(), retrieval or RetrievalRequest()
-        passages = self.retrieve(text, retrieval) if context else ()
+        passages = tuple(self.retrieve(text, retrieval)) if context else ()
         if context and not passages:
             return self._asker.without_model("rag", text, self._nothing_found(text, retrieval), request)
         name, opened = self._model(request.model)
@@ -366,12 +367,10 @@ class Session:
             shorter = _shortened(passages, step)
             return rag.build(text, shorter, system=system, examples=given, reasoning=reasoning)
 
-        prompt, step = _fitting(opened, options, build, len(passages) + _HALVINGS)
+        prompt, step = _fitting(opened, options, build, len(passages) - 1 + _HALVINGS if passages else 0)
         read = _shortened(passages, step)
-        if step:
-            of = f"{len(read)} of {len(passages)} passages" if len(passages) > 1 else "the passage"
-            cut = f", cut to {len(read[0].text)} characters" if len(read[0].text) < len(passages[0].text) else ""
-            self._say(f"The model reads {of}{cut}: {name} has room for {opened.info.context} tokens")
+        if read != passages:
+            self._say(_read_of(passages, read, name, opened.info.context))
         question = Question("rag", text, name, opened, prompt, options, request, reasoning, read)
         return self._asker.one_answer(question)
 
@@ -433,6 +432,13 @@ def _shortened(passages: Sequence[Passage], step: int) -> tuple[Passage, ...]:
     text = read[0].text[: len(read[0].text) >> halvings]
     matches = tuple(match for match in read[0].matches if match[1] <= len(text))
     return (dataclasses.replace(read[0], text=text, end=read[0].start + len(text), matches=matches),)
+
+
+def _read_of(passages: Sequence[Passage], read: Sequence[Passage], name: str, context: int) -> str:
+    """What was left out of the prompt, in one line."""
+    of = f"{len(read)} of {len(passages)} passages" if len(passages) > 1 else "the passage"
+    cut = f", cut to {len(read[0].text)} characters" if len(read[0].text) < len(passages[0].text) else ""
+    return f"The model reads {of}{cut}: {name} has room for {context} tokens"
 
 
 def _refuse_sampling(request: AskRequest) -> None:

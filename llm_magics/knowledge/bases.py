@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -21,11 +22,12 @@ from ..results import Added, Indexing, IndexingProgress, KnowledgeBaseInfo
 from ..settings import LLMMagics
 from . import loaders
 from .base import Base, Document, TextEmbedder, shown
-from .embeddings import Embedder
+from .embeddings import Embedder, HashingEmbedder
 from .saving import MANIFEST
 from .store import KnowledgeBase
 
 DEFAULT = "default"
+_HASHING = re.compile(r"hashing-([1-9][0-9]{0,4})")
 _TITLE = 40  # characters of a cell that name it
 
 Progress = Callable[[IndexingProgress], None]
@@ -44,8 +46,17 @@ class KnowledgeBases:
         self._embedders: dict[str, TextEmbedder] = {}
         self._lock = threading.RLock()
 
+    def __len__(self) -> int:
+        """How many are open."""
+        return len(self._bases)
+
     def __iter__(self) -> Iterator[Base]:
         return iter(tuple(self._bases.values()))
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the bases that are open, and of those in the project's folder."""
+        return [*self._bases, *self._saved()]
 
     @property
     def infos(self) -> tuple[KnowledgeBaseInfo, ...]:
@@ -63,7 +74,8 @@ class KnowledgeBases:
         """An embedding model, opened once.
 
         Args:
-            name: alias, Hub id or folder; the setting unless given.
+            name: alias, Hub id or folder; the setting unless given. ``hashing-256`` compares words alone and
+                needs no model.
 
         Raises:
             ModelNotFoundError: no such model.
@@ -72,7 +84,8 @@ class KnowledgeBases:
         name = name or self._settings.embedding
         with self._lock:
             if name not in self._embedders:
-                self._embedders[name] = Embedder(name)
+                words = _HASHING.fullmatch(name)
+                self._embedders[name] = HashingEmbedder(int(words[1])) if words else Embedder(name)
             return self._embedders[name]
 
     def find(self, name: str = "") -> Base:
@@ -89,10 +102,8 @@ class KnowledgeBases:
             if name not in self._bases and (folder := self._folder(name)) and (folder / MANIFEST).is_file():
                 self._bases[name] = KnowledgeBase.load(folder, self.embedder, name=name)
             if name not in self._bases:
-                known = [*self._bases, *self._saved()]
-                hint = did_you_mean(name, known) or (
-                    f"There is {', '.join(map(shown, known))}" if known else "%%rag_add with a text below it makes one"
-                )
+                there = f"There is {', '.join(map(shown, self.names))}" if self.names else ""
+                hint = did_you_mean(name, self.names) or there or "%%rag_add with a text below it makes one"
                 raise KnowledgeError(f"there is no knowledge base {shown(name)}", hint)
             self._bases[name] = self._bases.pop(name)  # the last one answers
             return self._bases[name]
@@ -222,7 +233,8 @@ class KnowledgeBases:
             KnowledgeError: no such base, or no such source in it.
         """
         base = self.find(name)
-        count = base.remove(source)
+        file = loaders.source_name(source)
+        count = base.remove(file if source not in base.sources and file in base.sources else source)
         self._keep(base)
         return count
 

@@ -92,6 +92,9 @@ def from_variable(value: Any, name: str) -> list[Document]:
     """
     if isinstance(value, str):
         return [Document(value, name)]
+    if hasattr(value, "columns"):  # iterating a table gives its headings
+        first = next(iter(value.columns), "text")
+        raise InputError(f"{name} is a table", f"Name the column with the texts: --var {name}[{str(first)!r}]")
     several = not hasattr(value, "page_content")
     items = [value] if not several else value
     if isinstance(value, (bytes, dict)) or not hasattr(items, "__iter__"):
@@ -122,6 +125,16 @@ def _apart(documents: list[Document]) -> list[Document]:
             Document("\n\n".join(texts), source, pages=tuple(starts) if len(texts) > 1 else (), page_word="part")
         )
     return found
+
+
+def source_name(path: str) -> str:
+    """What a file is called in a knowledge base: from the working folder where it lies below, else in full.
+
+    Args:
+        path: of a file, in any spelling.
+    """
+    full, here = Path(os.path.abspath(os.path.expanduser(path))), Path.cwd()
+    return str(full.relative_to(here) if full.is_relative_to(here) else full)
 
 
 def _files(source: str) -> Iterator[str]:
@@ -160,7 +173,7 @@ def _from_file(name: str) -> Document:
         data = path.read_bytes()
     except OSError as error:
         raise KnowledgeError(f"{shown(name)} cannot be read: {error.strerror}", "Look at its permissions") from error
-    return document(data, name, path.suffix.lower())
+    return document(data, source_name(name), path.suffix.lower())
 
 
 def _from_address(address: str, private: bool) -> Document:
@@ -241,7 +254,8 @@ def _converted(data: bytes, source: str, suffix: str) -> Document:
     pages: list[int] = []
     while kind == "pptx" and (at := text.find(mark, pages[-1] + 1 if pages else 0)) >= 0:
         pages.append(at)
-    return Document(text, source, "markdown", tuple(pages), "slide" if pages else "page")
+    title = " ".join((result.title or "").split()) if "://" in source else ""  # a file is known by its path
+    return Document(text, source, "markdown", tuple(pages), "slide" if pages else "page", title)
 
 
 def _pdf(data: bytes, source: str, suffix: str) -> Document:

@@ -132,7 +132,7 @@ def _manifest(folder: Path) -> dict[str, Any]:
     if (folder / "index.pkl").exists() and not path.exists():
         raise KnowledgeError(
             f"{name} was saved by LangChain's FAISS, with pickle, which can run code when it is opened",
-            "Load it there and add its documents: %rag_add --var DOCUMENTS",
+            "Open it with LangChain as db, then type %rag_add --var list(db.docstore._dict.values())",
         )
     try:
         found = json.loads(path.read_text(encoding="utf-8"))

@@ -51,6 +51,8 @@ class Completion:
     def _words(self, parser: Parser, before: str) -> list[str]:
         if before in ("-m", "--model"):
             return [info.name for info in self._session.models]
+        if before in ("-n", "--kb"):
+            return self._session.knowledge.names
         if before.endswith(("llm_load", "llm_unload")):
             names = [info.name for info in self._session.models]
             return names if before.endswith("unload") else [*MODELS, *parser.flags]

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from ..errors import Interrupted, LLMMagicsError, release
+from ..errors import InputError, Interrupted, LLMMagicsError, did_you_mean, release
 from ..prompts.interpolation import interpolate
 from ..results import Answer
 from ..session import Session
@@ -53,6 +53,29 @@ class MagicGroup:
     def __init__(self, shell: Any, session: Session) -> None:
         self.shell = shell
         self.session = session
+
+    @property
+    def cell(self) -> str:
+        """Identity of the cell that runs, as the front end gives it; empty in a terminal."""
+        get_parent = getattr(self.shell, "get_parent", None)
+        parent = get_parent() if get_parent else {}
+        return str((parent.get("metadata") or {}).get("cellId") or "")
+
+    def variable(self, name: str) -> Any:
+        """The value of a variable, or of a part of it such as ``table.text`` or ``table["text"]``.
+
+        Raises:
+            InputError: there is none.
+        """
+        try:
+            return self.shell.ev(name)
+        except Exception as error:  # whatever an expression can raise
+            known = [known for known in self.shell.user_ns if not known.startswith("_")]
+            reason = "there is no variable" if name.isidentifier() else f"{type(error).__name__}: {error} in"
+            raise InputError(
+                f"{reason} {name}",
+                did_you_mean(name, known) or "Name a variable of this notebook",
+            ) from None
 
     @classmethod
     def parsers(cls) -> list[Parser]:

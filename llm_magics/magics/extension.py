@@ -15,8 +15,9 @@ from .model import ModelMagics
 from .notebook import NotebookMagics
 from .parsing import Parser
 from .prompting import PromptingMagics
+from .rag import RagMagics
 
-GROUPS = (ModelMagics, PromptingMagics, NotebookMagics)
+GROUPS = (ModelMagics, PromptingMagics, RagMagics, NotebookMagics)
 _ATTRIBUTE = "_llm_magics"
 
 
@@ -76,9 +77,12 @@ class Extension:
         formatters.unregister(self._shell)
         self._shell.configurables.remove(self.session.settings)
         self.session.settings.unobserve(self._rename, names="prefix")
-        models, exchanges = len(self.session.models), len(self.session.history)
-        if models or exchanges:
-            print(f"llm_magics is unloaded: models closed: {models}, exchanges forgotten: {exchanges}")
+        models, exchanges, bases = len(self.session.models), len(self.session.history), len(self.session.knowledge)
+        if models or exchanges or bases:
+            print(
+                f"llm_magics is unloaded: models closed: {models}, exchanges forgotten: {exchanges}, "
+                f"knowledge bases forgotten: {bases}"
+            )
         self.session.close()
 
     def _rename(self, change: Any) -> None:

@@ -87,7 +87,7 @@ class Parser(argparse.ArgumentParser):
         if "--no-interpolate" in words:
             fill = str
         if not self.prompt:
-            return self.parse_words(words, fill), cell or ""
+            return self.parse_words(words, fill), "" if cell is None else fill(cell)
         if cell is None:
             return self.parse_words(words, fill), fill(rest)
         if rest:

@@ -174,3 +174,10 @@ def test_a_folder_that_cannot_be_written_says_so(base, tmp_path):
         base.save(tmp_path / "file")
     with pytest.raises(KnowledgeError, match="could not be saved"):
         base.save(tmp_path / "file" / "below")
+
+
+def test_a_folder_of_langchains_faiss_is_refused_with_the_way_to_convert_it(tmp_path):
+    (tmp_path / "index.faiss").write_bytes(b"IxFI")
+    (tmp_path / "index.pkl").write_bytes(b"cos\nsystem\n(S'touch pwned'\ntR.")
+    with pytest.raises(KnowledgeError, match=r"pickle.*%rag_add --var list\(db\.docstore\._dict\.values\(\)\)"):
+        opened(tmp_path)

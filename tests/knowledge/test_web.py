@@ -26,7 +26,11 @@ class Pages(BaseHTTPRequestHandler):
         self.send_response(404 if self.path == "/gone" else 200)
         self.send_header("Content-Type", "text/html; charset=utf-8")
         self.end_headers()
-        body = b"x" * 5000 if self.path == "/large" else b"<h1>Pets</h1><img src='/spy.png'><p>cats eat fish</p>"
+        body = (
+            b"x" * 5000
+            if self.path == "/large"
+            else b"<title>Pets at home</title><h1>Pets</h1><img src='/spy.png'><p>cats eat fish</p>"
+        )
         self.wfile.write(body)
 
     def log_message(self, *_):
@@ -48,6 +52,7 @@ def server(monkeypatch):
 def test_a_page_is_read_and_nothing_it_links_to(server):
     (found,) = load([f"{server}/pets"]).documents
     assert "cats eat fish" in found.text and found.source == f"{server}/pets"
+    assert found.title == "Pets at home"
     assert Pages.asked == ["/pets"]
 
 
