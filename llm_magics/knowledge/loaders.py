@@ -13,7 +13,7 @@ import json
 import logging
 import os
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -106,24 +106,37 @@ def from_variable(value: Any, name: str) -> list[Document]:
         text = getattr(item, "page_content", item)
         if not isinstance(text, str):
             raise InputError(f"{name}[{number}] is a {type(item).__name__}, not a text", "Leave it out, or take str(…)")
-        source = str((getattr(item, "metadata", None) or {}).get("source") or "")
-        found.append(Document(text, source or (f"{name}[{number}]" if several else name)))
-    return _apart(found)
+        metadata = getattr(item, "metadata", None) or {}
+        source = str(metadata.get("source") or (f"{name}[{number}]" if several else name))
+        found.append(Document(text, source, metadata=_as_json(metadata)))
+    return _joined(found)
 
 
-def _apart(documents: list[Document]) -> list[Document]:
-    """Join documents of one source, such as the pages that LangChain's PDF loader makes."""
-    joined: dict[str, list[str]] = {}
+def _as_json(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """What can be saved of a document's metadata; the rest as its text."""
+    simple = (str, int, float, bool, type(None))
+    return {str(key): value if isinstance(value, simple) else str(value) for key, value in metadata.items()}
+
+
+def _joined(documents: list[Document]) -> list[Document]:
+    """Documents of one source become one, such as the pages that LangChain's PDF loader makes."""
+    groups: dict[str, list[Document]] = {}
     for document in documents:
-        joined.setdefault(document.source, []).append(document.text)
+        groups.setdefault(document.source, []).append(document)
     found = []
-    for source, texts in joined.items():
+    for source, parts in groups.items():
         starts = [0]
-        for text in texts[:-1]:
-            starts.append(starts[-1] + len(text) + 2)
-        found.append(
-            Document("\n\n".join(texts), source, pages=tuple(starts) if len(texts) > 1 else (), page_word="part")
+        for part in parts[:-1]:
+            starts.append(starts[-1] + len(part.text) + 2)
+        several = len(parts) > 1
+        whole = Document(
+            "\n\n".join(part.text for part in parts),
+            source,
+            pages=tuple(starts) if several else (),
+            page_word="page" if all("page" in part.metadata for part in parts) else "part",
+            metadata={} if several else parts[0].metadata,
         )
+        found.append(whole)
     return found
 
 

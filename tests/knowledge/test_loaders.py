@@ -195,6 +195,9 @@ def test_variables_of_each_kind():
     assert [found.source for found in from_variable(["x", "y"], "notes")] == ["notes[0]", "notes[1]"]
     (joined,) = from_variable([page("one", 0), page("two", 1)], "pages")
     assert (joined.source, joined.text, joined.pages) == ("a.pdf", "one\n\ntwo", (0, 5))
+    assert joined.page_word == "page"
+    (single,) = from_variable([SimpleNamespace(page_content="x", metadata={"source": "b", "when": 1 + 2j})], "docs")
+    assert single.metadata == {"source": "b", "when": "(1+2j)"}
     with pytest.raises(InputError, match=r"rows\[1\] is a float, not a text"):
         from_variable(["x", float("nan")], "rows")
     for wrong in (3, None, b"x", {"a": 1}):
