@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import KnowledgeError, did_you_mean
 from ..messages import Passage, RetrievalRequest, Splitting
@@ -27,6 +27,9 @@ from .base import Chunk, Document, TextEmbedder, shown
 from .keywords import KeywordIndex
 from .splitting import split
 from .vectors import VectorIndex
+
+if TYPE_CHECKING:
+    from .base import Vectors
 
 K = 4  # passages where no number is asked for
 _GROUP = 256  # chunks that are embedded together; an interrupt loses no more than these
@@ -160,6 +163,36 @@ class KnowledgeBase:
         if request.diversity:
             ranked = self._spread(ranked, 2 * k, request.diversity)
         return self._passages(ranked, k)
+
+    def document(self, source: str) -> Document | None:
+        """The document of a source; None where there is none."""
+        found = self._sources.get(source)
+        return found.document if found else None
+
+    def chunk(self, source: str, number: int) -> Passage | None:
+        """One chunk of a source; None where there is none."""
+        found = self._sources.get(source)
+        return self._passage(source, {number}, 0.0) if found and 0 <= number < len(found.chunks) else None
+
+    def nearest(self, vector: Vectors, count: int) -> tuple[list[Passage], Vectors]:
+        """The chunks nearest to a vector, one passage each, the best first, and their vectors.
+
+        Args:
+            vector: of length 1, (dimension,).
+            count: how many at most.
+
+        Returns:
+            Passages whose score is the cosine, cut to 0 to 1; float32 vectors, (passages, dimension).
+        """
+        if not self._where:
+            return [], self._vectors.of([])
+        self._vectors.fit()
+        found = self._vectors.search(vector, count)
+        passages = []
+        for number, score in found:
+            name, place = self._where[number]
+            passages.append(self._passage(name, {place}, _unit(score)))
+        return passages, self._vectors.of([number for number, _ in found])
 
     def save(self, folder: Path | str) -> None:
         """Save into a folder: all or nothing, see ``saving``.
