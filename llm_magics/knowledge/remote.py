@@ -36,6 +36,7 @@ _GROUP = 64  # chunks that are written together; an interrupt loses no more than
 _LOOKUP = 256  # ids in one question to the database
 _DEPTH = 50  # candidates of a search
 _SPACE = uuid.UUID("5f0c1b3e-6a53-4f0e-9d57-3f6c8a2f4b19")  # of the ids of chunks
+_KEPT = ("chunk", "count", "digest", "embedding")  # of the metadata, what is asked for by id
 _USER = re.compile(r"(?<=://)[^/\s@]*@")
 _SECRET = re.compile(r"(?i)\b(password|passwd|pwd|token|api[-_]?key|secret)(['\"]?\s*[=:]\s*)\S+")
 
@@ -358,7 +359,7 @@ class StoreBase:
                     query = getattr(self.store, "search_by_metadata", None)  # Milvus has this instead
                     if query is None:
                         return None
-                    documents = query(f"chunk in {json.dumps(some)}", limit=len(some))
+                    documents = query(f"chunk in {json.dumps(some)}", [*_KEPT], len(some))
             found.update(
                 {str(document.metadata.get("chunk") or document.id): document.metadata for document in documents}
             )
