@@ -19,7 +19,7 @@ from typing import Any
 from ..errors import Interrupted, LLMMagicsError
 from ..results import Answer, AnswerStream, Chunk, Usage
 from .formatters import captured, mark_shown
-from .live import CapturedView, NotebookView, SilentView, TerminalView, View
+from .live import FinalView, NotebookView, SilentView, TerminalView, View
 
 _TICK = 0.05
 """Seconds between two looks at the keyboard."""
@@ -77,7 +77,8 @@ def _view(stream: AnswerStream, shell: Any) -> View:
     """Where there is a kernel a card, else printed text."""
     if getattr(shell, "kernel", None) is None:
         return TerminalView(stream)
-    return CapturedView(shell) if captured() is not None else NotebookView(stream, shell)
+    final = captured() is not None or not stream.model  # what no model answers is there at once
+    return FinalView(shell) if final else NotebookView(stream, shell)
 
 
 def _pump(stream: AnswerStream, worker: _Worker, view: View, interrupts: _Interrupts, interval: float) -> None:

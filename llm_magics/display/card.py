@@ -1,4 +1,4 @@
-"""The card that an answer is shown on: header, reasoning, body, bars, footer, as HTML and as plain text.
+"""The card that an answer is shown on: header, reasoning, body, bars, sources, footer, as HTML and as plain text.
 
 Pure functions from values to text. The HTML reads without its style sheet too, since viewers of
 notebooks that are not trusted drop it: separators stand in the text and are hidden by the sheet.
@@ -14,7 +14,8 @@ from collections.abc import Iterable, Sequence
 from ..messages import GenerationOptions
 from ..results import Answer, Usage
 from . import sheet
-from .markdown import NO_MATHS, escape, highlight, printable, render
+from .markdown import NO_MATHS, Cited, escape, highlight, printable, render, render_text
+from .sources import anchors, new_key, sources_html, sources_text
 
 SEPARATOR = '<span class="llm-d"> · </span>'
 
@@ -60,8 +61,26 @@ def foot(items: Iterable[str]) -> str:
     Args:
         items: plain text pieces; the figures in them are emphasised.
     """
-    pieces = [f"<span>{_figures(item)}</span>" for item in items]
-    return f'<div class="llm-foot {NO_MATHS}">{SEPARATOR.join(pieces)}</div>' if pieces else ""
+    return _items("llm-foot", items)
+
+
+def line(items: Iterable[str]) -> str:
+    """A line of figures in a card.
+
+    Args:
+        items: as for ``foot``.
+    """
+    return _items("llm-line", items)
+
+
+def counted(number: int, noun: str) -> str:
+    """``1 source``, ``4,509 sources``.
+
+    Args:
+        number: how many.
+        noun: what, in the singular; its plural ends in s.
+    """
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def costs(usage: Usage, options: GenerationOptions | None = None) -> list[str]:
@@ -93,6 +112,8 @@ def state_of(answer: Answer, *, failed: bool = False) -> tuple[str, str]:
     """
     if failed:
         return "failed", "failed"
+    if not asked(answer):
+        return "not asked", ""
     if answer.stop_reason == "stopped":
         return "stopped", "warn"
     if answer.stop_reason == "length":
@@ -100,6 +121,11 @@ def state_of(answer: Answer, *, failed: bool = False) -> tuple[str, str]:
     if len(answer.votes) > 1 and answer.votes[0].count == answer.votes[1].count:
         return "no majority", "warn"
     return ("done", "") if answer.parsed else ("no final answer", "warn")
+
+
+def asked(answer: Answer) -> bool:
+    """Whether a model was asked: where nothing fits a question of ``%%rag``, none is."""
+    return bool(answer.model) or answer.method != "rag"
 
 
 def answer_html(answer: Answer, *, failed: bool = False) -> str:
@@ -111,21 +137,35 @@ def answer_html(answer: Answer, *, failed: bool = False) -> str:
     """
     state, kind = state_of(answer, failed=failed)
     magic = f"%%{answer.method}"
+    key = new_key() if answer.sources else ""
+    cited = anchors(answer.sources, key)
     return card(
         head(magic, answer.model, state, kind),
-        _reasoning(answer),
-        body(answer)
+        _reasoning(answer, cited),
+        body(answer, cited)
         if answer.text
         else f'<div class="llm-none" role="note">{without_text(answer, failed=failed)}</div>',
         _bars("Votes", _counted(answer)),
         _probabilities(answer),
-        foot(costs(answer.usage, answer.options)),
-        label=f"{magic} answer from {answer.model}, {state}",
+        sources_html(answer.sources, key),
+        foot(costs(answer.usage, answer.options) if asked(answer) else []),
+        label=f"{magic} answer from {answer.model}, {state}" if answer.model else f"{magic} answer, {state}",
     )
 
 
-def answer_text(answer: Answer, *, failed: bool = False, reasoning: bool = True) -> str:
-    """The answer for places that take plain text only: its text, and the votes in a line of their own.
+def answer_text(answer: Answer, *, failed: bool = False) -> str:
+    """The answer for places that take plain text only: its text, the votes in a line of their own, the sources.
+
+    Args:
+        answer: what is shown.
+        failed: whether the cell ended in an error although there is an answer.
+    """
+    parts = [said(answer, failed=failed), sources_text(answer.sources)]
+    return "\n\n".join(part for part in parts if part)
+
+
+def said(answer: Answer, *, failed: bool = False, reasoning: bool = True) -> str:
+    """The plain text of an answer without its sources.
 
     Args:
         answer: what is shown.
@@ -160,31 +200,42 @@ def answer_bundle(answer: Answer, *, failed: bool = False) -> dict[str, str]:
     return {"text/html": answer_html(answer, failed=failed), "text/plain": answer_text(answer, failed=failed)}
 
 
-def body(answer: Answer) -> str:
-    """The answer's text as its format asks for."""
+def body(answer: Answer, cited: Cited | None = None) -> str:
+    """The answer's text as its format asks for.
+
+    Args:
+        answer: what is shown.
+        cited: the sources that its citations link to.
+    """
     if answer.output_format in ("json", "code") and answer.data is not None:
         coloured = highlight(*_code_of(answer))
         return f'<div class="llm-body {NO_MATHS}"><pre>\n<code>{coloured}</code></pre></div>'
     classes = "jp-RenderedHTMLCommon " if answer.output_format == "markdown" else ""
-    return f'<div class="llm-body {classes}{NO_MATHS}">{piece(answer.text, answer.output_format)}</div>'
+    return f'<div class="llm-body {classes}{NO_MATHS}">{piece(answer.text, answer.output_format, cited)}</div>'
 
 
-def piece(text: str, format: str) -> str:
+def piece(text: str, format: str, cited: Cited | None = None) -> str:
     """Text of a running or finished answer as HTML.
 
     Args:
         text: the text, or a part of it that ends where a block or a line does.
         format: ``markdown``, ``text``, ``json`` or ``code``; JSON is shown as code while it runs.
+        cited: the sources that citations link to, except in code.
     """
     if format == "markdown":
-        return render(text)
+        return render(text, cited)
     if format == "text":
-        return f'<div class="llm-text">{escape(text)}</div>'
+        return f'<div class="llm-text">{render_text(text, cited)}</div>'
     return f'<pre class="llm-joined">\n<code>{escape(text)}</code></pre>'
 
 
+def _items(name: str, items: Iterable[str]) -> str:
+    pieces = [f"<span>{_figures(item)}</span>" for item in items]
+    return f'<div class="{name} {NO_MATHS}">{SEPARATOR.join(pieces)}</div>' if pieces else ""
+
+
 def _figures(text: str) -> str:
-    parts = re.split(r"(?<![\w.-])(\d[\d.]*)(?!\w)", text)  # not the digit of a name such as smollm2
+    parts = re.split(r"(?<![\w./-])(\d+(?:[.,]\d+)*)(?![\w/])", text)  # not those of smollm2 or of a path
     return "".join(f"<b>{part}</b>" if place % 2 else escape(part) for place, part in enumerate(parts))
 
 
@@ -201,13 +252,13 @@ def _plain_value(value: object) -> object:
     return dump() if callable(dump) else str(value)
 
 
-def _reasoning(answer: Answer) -> str:
+def _reasoning(answer: Answer, cited: Cited) -> str:
     if not answer.reasoning.strip():
         return ""
     unfolded = "" if answer.parsed else " open"
     return (
         f'<details class="llm-fold"{unfolded}><summary>Reasoning</summary>'
-        f'<div class="llm-body jp-RenderedHTMLCommon {NO_MATHS}">{render(answer.reasoning)}</div></details>'
+        f'<div class="llm-body jp-RenderedHTMLCommon {NO_MATHS}">{render(answer.reasoning, cited)}</div></details>'
     )
 
 

@@ -10,12 +10,13 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 from ..results import Answer, AnswerStream, Chunk, Usage
 from . import card
-from .markdown import NO_MATHS, escape, printable, split_finished
+from .markdown import NO_MATHS, Cited, escape, printable, split_finished
+from .sources import anchors, new_key, sources_html, sources_text
 
 FREEZE = 500
 """Characters of finished blocks from which on they are sent no more. Resending everything is quadratic."""
@@ -60,8 +61,8 @@ class SilentView:
         """Nothing to show."""
 
 
-class CapturedView(SilentView):
-    """For ``%%capture``: nobody looks while the answer runs, so there is the final card and no widget.
+class FinalView(SilentView):
+    """The final card alone: for ``%%capture``, where nobody looks meanwhile, and where there is nothing to wait for.
 
     Args:
         shell: the IPython shell.
@@ -71,7 +72,7 @@ class CapturedView(SilentView):
         self._shell = shell
 
     def finish(self, answer: Answer | None, *, failed: bool) -> None:
-        """Put the final card among what is captured."""
+        """Show the final card."""
         if answer is not None:
             self._shell.display_pub.publish(card.answer_bundle(answer, failed=failed), {})
 
@@ -113,9 +114,14 @@ class TerminalView:
         self._write("\n" if self._part else "")
         if answer is None:
             return
-        text = card.answer_text(answer, failed=failed, reasoning=False)  # it is on the screen already
+        text = card.said(answer, failed=failed, reasoning=False)  # it is on the screen already
         if text.strip() != printable(self._shown).strip():
             self._write(("\n" if self._part else "") + text + "\n")
+        if answer.sources:
+            self._write(f"\n{sources_text(answer.sources)}\n")
+        if not card.asked(answer):
+            sys.stdout.flush()
+            return
         cut = answer.stop_reason in ("stopped", "length") and not failed
         ending = [card.state_of(answer)[0]] if cut else []
         self._write("\n" + " · ".join([*ending, *card.costs(answer.usage, answer.options)]) + "\n")
@@ -126,6 +132,65 @@ class TerminalView:
             sys.stdout.write(text)
         except UnicodeEncodeError:  # a terminal that is not UTF-8
             sys.stdout.write(text.encode(sys.stdout.encoding, "backslashreplace").decode(sys.stdout.encoding))
+
+
+class Slot:
+    """One place in a cell's output: live widgets first, and in the end plain HTML in their stead.
+
+    Args:
+        shell: the IPython shell, with a kernel.
+    """
+
+    def __init__(self, shell: Any) -> None:
+        self._shell = shell
+        self._display_id = os.urandom(16).hex()
+        self._made: list[Any] = []
+
+    def html(self, value: str) -> Any:
+        """A widget that shows safe HTML."""
+        import ipywidgets as W
+
+        return self.keep(W.HTML(value))
+
+    def row(self, name: str, *children: Any) -> Any:
+        """Widgets beside one another, with a class for the style sheet."""
+        import ipywidgets as W
+
+        row = self.keep(W.HBox(children))
+        row.add_class(name)
+        return row
+
+    def keep(self, widget: Any) -> Any:
+        """Note a widget, and the layout and style that come with it, for closing."""
+        self._made += [part for part in (widget.layout, getattr(widget, "style", None), widget) if part is not None]
+        return widget
+
+    def open(self, *parts: Any) -> None:
+        """Show a card of these widgets."""
+        import ipywidgets as W
+
+        box = self.keep(W.VBox([self.html(card.style()), *parts]))
+        box.add_class("llm-card")
+        bundle = dict(box._repr_mimebundle_())
+        bundle["text/plain"] = "(running…)"
+        self._publish(bundle, update=False)
+
+    def close(self, bundle: dict[str, str] | None) -> None:
+        """Put the final form in place and close every widget.
+
+        Args:
+            bundle: HTML and plain text; None leaves the place empty.
+        """
+        try:
+            # Where no card was opened, the final form is the first thing in this place.
+            if bundle is not None or self._made:
+                self._publish(bundle or {"text/html": "", "text/plain": ""}, update=bool(self._made))
+        finally:
+            for widget in reversed(self._made):
+                widget.close()
+
+    def _publish(self, bundle: dict[str, Any], *, update: bool) -> None:
+        self._shell.display_pub.publish(bundle, {}, transient={"display_id": self._display_id}, update=update)
 
 
 class NotebookView:
@@ -139,41 +204,39 @@ class NotebookView:
     def __init__(self, stream: AnswerStream, shell: Any) -> None:
         self._stream = stream
         self._shell = shell
-        self._display_id = os.urandom(16).hex()
+        self._slot = Slot(shell)
         self._usage = Usage(prompt_tokens=stream.prompt.token_count)
         self._reasoned = 0
         self._status = ""
         self._stopping = False
         self._began = time.monotonic()
-        self._made: list[Any] = []
 
     def start(self) -> None:
         """Put the live card into the output."""
         import ipywidgets as W
 
-        magic = f"%%{self._stream.method}"
-        head = self._html(card.head(magic, self._stream.model, "running", "running"))
-        self._stop = self._keep(W.Button(description="Stop", tooltip="End the answer here and keep what there is"))
+        slot, stream = self._slot, self._stream
+        head = slot.html(card.head(f"%%{stream.method}", stream.model, "running", "running"))
+        self._stop = slot.keep(W.Button(description="Stop", tooltip="End the answer here and keep what there is"))
         self._stop.layout.display = "none"  # until it is known that a click gets through
         self._stop.add_class("llm-stop")
         self._stop.on_click(self._clicked)
         _answer_in_subshell(self._stop)
-        fold = self._html('<details class="llm-fold"><summary>Reasoning</summary></details>')
-        self._note = self._html("")
-        self._fold = self._row("llm-live-fold", fold, self._note)
+        fold = slot.html('<details class="llm-fold"><summary>Reasoning</summary></details>')
+        self._note = slot.html("")
+        self._fold = slot.row("llm-live-fold", fold, self._note)
         self._fold.layout.display = "none"
-        self._thought = _Growing(self._keep, "llm-thought", "markdown")
-        self._body = _Growing(self._keep, "llm-grow", self._stream.format)
+        key = new_key()
+        cited = anchors(stream.sources, key)
+        self._thought = _Growing(slot, "llm-thought", "markdown", cited)
+        self._body = _Growing(slot, "llm-grow", stream.format, cited)
         self._body.tail.add_class("llm-caret")
-        self._foot = self._html("")
-        parts = [self._html(card.style()), self._row("llm-live-head", head, self._stop)]
-        parts += [self._fold, self._thought.box, self._body.box, self._foot]
-        box = self._keep(W.VBox(parts))
-        box.add_class("llm-card")
+        self._foot = slot.html("")
+        parts = [slot.row("llm-live-head", head, self._stop), self._fold, self._thought.box, self._body.box]
+        # Sources have a widget of their own, and it is sent once: what a person opens in it stays open.
+        parts += [slot.html(sources_html(stream.sources, key))] if stream.sources else []
         self._paint_foot()
-        bundle = dict(box._repr_mimebundle_())
-        bundle["text/plain"] = "(running…)"
-        self._publish(bundle, update=False)
+        slot.open(*parts, self._foot)
 
     def paint(self, chunks: Sequence[Chunk]) -> None:
         """Repaint what changed."""
@@ -200,12 +263,7 @@ class NotebookView:
 
     def finish(self, answer: Answer | None, *, failed: bool) -> None:
         """Replace the live card, and close every widget of it."""
-        try:
-            nothing = {"text/html": "", "text/plain": ""}
-            self._publish(card.answer_bundle(answer, failed=failed) if answer is not None else nothing, update=True)
-        finally:
-            for widget in reversed(self._made):
-                widget.close()
+        self._slot.close(card.answer_bundle(answer, failed=failed) if answer is not None else None)
 
     def _clicked(self, button: Any) -> None:
         # Runs in the subshell's thread while the main thread paints: no widget is touched here.
@@ -226,39 +284,20 @@ class NotebookView:
             items.append("To stop: interrupt the kernel (■)")
         self._foot.value = card.foot(items)
 
-    def _publish(self, bundle: dict[str, Any], *, update: bool) -> None:
-        self._shell.display_pub.publish(bundle, {}, transient={"display_id": self._display_id}, update=update)
-
-    def _html(self, value: str) -> Any:
-        import ipywidgets as W
-
-        return self._keep(W.HTML(value))
-
-    def _row(self, name: str, *children: Any) -> Any:
-        import ipywidgets as W
-
-        row = self._keep(W.HBox(children))
-        row.add_class(name)
-        return row
-
-    def _keep(self, widget: Any) -> Any:
-        """Note a widget, and the layout and style that come with it, for closing."""
-        self._made += [part for part in (widget.layout, getattr(widget, "style", None), widget) if part is not None]
-        return widget
-
 
 class _Growing:
     """A text that grows: finished blocks in widgets that are sent once, the rest in one that is repainted."""
 
-    def __init__(self, keep: Callable[[Any], Any], name: str, format: str) -> None:
+    def __init__(self, slot: Slot, name: str, format: str, cited: Cited) -> None:
         import ipywidgets as W
 
-        self._keep = keep
+        self._slot = slot
         self._format = format
+        self._cited = cited
         self._text = ""
         self._changed = False
         self.tail = self._piece("")
-        self.box = keep(W.VBox([self.tail], layout={"display": "none"}))
+        self.box = slot.keep(W.VBox([self.tail], layout={"display": "none"}))
         self.box.add_class(name)
         for css in NO_MATHS.split():
             self.box.add_class(css)
@@ -275,10 +314,10 @@ class _Growing:
         if len(self._text) > FREEZE:
             done, rest = self._split()
             if len(done) > FREEZE:
-                frozen = self._piece(card.piece(done, self._format))
+                frozen = self._piece(card.piece(done, self._format, self._cited))
                 self.box.children = (*self.box.children[:-1], frozen, self.tail)
                 self._text = rest
-        self.tail.value = card.piece(self._text, self._format)
+        self.tail.value = card.piece(self._text, self._format, self._cited)
 
     def _split(self) -> tuple[str, str]:
         if self._format == "markdown":
@@ -287,9 +326,7 @@ class _Growing:
         return done + newline, rest
 
     def _piece(self, value: str) -> Any:
-        import ipywidgets as W
-
-        widget = self._keep(W.HTML(value))
+        widget = self._slot.html(value)
         widget.add_class("llm-piece")
         if self._format == "markdown":
             widget.add_class("jp-RenderedHTMLCommon")

@@ -1,10 +1,11 @@
 """Model text to HTML that cannot do anything but be read.
 
 Contract: whatever the text, the result holds no script, no event handler, no image, no foreign request,
-and no link other than http, https and mailto (a relative one would reach into the Jupyter server). Raw
-HTML in the text is shown as text. Only what stands between maths delimiters is typeset, and maths that
-asks for links or styles is shown as code. Jupyter itself does not sanitise Markdown in a cell that was
-run, so model text must never reach ``display(Markdown(...))``.
+and no link other than http, https and mailto (a relative one would reach into the Jupyter server), except
+those to the sources on its own card, which are made here. Raw HTML in the text is shown as text. Only what
+stands between maths delimiters is typeset, and maths that asks for links or styles is shown as code.
+Jupyter itself does not sanitise Markdown in a cell that was run, so model text must never reach
+``display(Markdown(...))``.
 """
 
 from __future__ import annotations
@@ -12,12 +13,13 @@ from __future__ import annotations
 import functools
 import html
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from markdown_it import MarkdownIt
     from markdown_it.rules_block import StateBlock
+    from markdown_it.rules_core import StateCore
     from markdown_it.rules_inline import StateInline
     from markdown_it.token import Token
 
@@ -25,6 +27,11 @@ NO_MATHS = "tex2jax_ignore mathjax_ignore"
 """Classes that keep MathJax 2 (nbconvert) and 3 (JupyterLab) away from an element."""
 
 _MATHS = "tex2jax_process mathjax_process"
+
+Cited = Mapping[int, tuple[str, str]]
+"""What a number in brackets may stand for: the name of the source's anchor on the card, and the source's name."""
+
+_CITATION = re.compile(r"\[ *\d{1,4}(?: *[,;] *\d{1,4})* *\]")
 
 # Control characters would steer a terminal, and half a surrogate pair cannot be sent to the front end.
 _UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
@@ -49,16 +56,36 @@ def escape(text: object) -> str:
     return html.escape(printable(str(text)))
 
 
-def render(text: str) -> str:
+def breakable(text: object) -> str:
+    """As ``escape``, and a long path may break after each slash."""
+    return re.sub(r"([/\\]+)(?=[^/\\])", r"\1<wbr>", escape(text))
+
+
+def render(text: str, cited: Cited | None = None) -> str:
     """Markdown from a model as safe HTML.
 
     Args:
         text: CommonMark with tables, strikethrough, and maths in ``$``, ``$$``, ``\\(``, ``\\[``.
+        cited: the sources that numbers in brackets link to; other numbers stay as they are.
 
     Returns:
         HTML to put into an element that has the classes of ``NO_MATHS``.
     """
-    return str(_parser().render(printable(text)))
+    return str(_parser(bool(cited)).render(printable(text), {"cited": cited or {}}))
+
+
+def render_text(text: str, cited: Cited | None = None) -> str:
+    """Plain text from a model as safe HTML.
+
+    Args:
+        text: any text; its line ends are kept.
+        cited: as for ``render``.
+    """
+    pieces = []
+    for piece, anchor, title in _citations(printable(text), cited or {}):
+        link = f'<a class="llm-cite" href="#{escape(anchor)}" title="{escape(title)}">{escape(piece)}</a>'
+        pieces.append(link if anchor else escape(piece))
+    return "".join(pieces)
 
 
 def split_finished(text: str) -> tuple[str, str]:
@@ -128,7 +155,7 @@ def _code_class(kind: Any) -> str:
 
 
 @functools.cache
-def _parser() -> MarkdownIt:
+def _parser(cites: bool = False) -> MarkdownIt:
     from markdown_it import MarkdownIt
     from mdit_py_plugins.dollarmath import dollarmath_plugin
 
@@ -142,7 +169,46 @@ def _parser() -> MarkdownIt:
     parser.add_render_rule("math_inline_double", _maths('<span class="{0}">$${1}$$</span>', "code"))
     parser.add_render_rule("math_block", _maths('<p class="{0}">$${1}$$</p>\n', "pre"))
     parser.add_render_rule("link_open", _link_open)
+    if cites:
+        # A line such as "[1]: guide.md" would be taken away, and would say where each [1] leads.
+        parser.disable("reference")
+        parser.core.ruler.push("citations", _link_citations)
     return parser
+
+
+def _citations(text: str, cited: Cited) -> list[tuple[str, str, str]]:
+    """Pieces of a text, each with its anchor and title where it is a link; of ``[1, 2]`` each number is one."""
+    pieces: list[tuple[str, str, str]] = []
+    end = 0
+    for found in _CITATION.finditer(text):
+        alone = found[0].strip("[ ]").isdigit()
+        for one in [found] if alone else re.compile(r"\d+").finditer(text, *found.span()):
+            anchor, title = cited.get(int(one[0].strip("[ ]")), ("", ""))
+            if anchor:
+                pieces += [(text[end : one.start()], "", ""), (one[0], anchor, title)]
+                end = one.end()
+    return [*pieces, (text[end:], "", "")]
+
+
+def _link_citations(state: StateCore) -> None:
+    """Turn citations in running text into links; code and maths are tokens of their own and not looked at."""
+    from markdown_it.token import Token
+
+    for block in state.tokens:
+        if block.type != "inline":
+            continue
+        depth, children = 0, []
+        for token in block.children or []:
+            depth += {"link_open": 1, "link_close": -1}.get(token.type, 0)
+            if token.type != "text" or depth:
+                children.append(token)
+                continue
+            for text, anchor, title in _citations(token.content, state.env["cited"]):
+                piece = Token("text", "", 0, content=text, level=token.level)
+                link = {"class": "llm-cite", "href": f"#{anchor}", "title": printable(title)}
+                opening, closing = Token("cite_open", "a", 1, attrs={**link}), Token("cite_close", "a", -1)
+                children += [opening, piece, closing] if anchor else [piece] if text else []
+        block.children = children
 
 
 def _inline_brackets(state: StateInline, silent: bool) -> bool:

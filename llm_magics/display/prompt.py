@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 from ..messages import Prompt
-from .card import card, foot, head
+from .card import card, counted, foot, head
 from .formatters import mark_shown
 from .markdown import NO_MATHS, printable
 
@@ -38,10 +38,10 @@ def prompt_html(prompt: Prompt) -> str:
     Args:
         prompt: the turns and the text after the chat template.
     """
-    turns, length = _count(len(prompt.messages), "message"), _count(prompt.token_count, "token")
+    turns, length = counted(len(prompt.messages), "message"), counted(prompt.token_count, "token")
     # HTML drops a line break right after <pre>, so one is put there to be dropped.
     block = f'<div class="llm-body {NO_MATHS}"><pre class="llm-wrap">\n{_marked(prompt.text)}</pre></div>'
-    footer = foot([turns, _count(len(prompt.text), "character"), "nothing was run"])
+    footer = foot([turns, counted(len(prompt.text), "character"), "nothing was run"])
     return card(head("exact prompt", "", length), block, footer, label=f"exact prompt, {length}")
 
 
@@ -51,11 +51,7 @@ def prompt_text(prompt: Prompt) -> str:
     Args:
         prompt: the turns and the text after the chat template.
     """
-    return f"exact prompt, {_count(prompt.token_count, 'token')}:\n{printable(prompt.text)}"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
+    return f"exact prompt, {counted(prompt.token_count, 'token')}:\n{printable(prompt.text)}"
 
 
 def _marked(text: str) -> str:

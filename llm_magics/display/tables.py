@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from .card import card, foot, head
-from .markdown import NO_MATHS, escape, printable
+from .markdown import NO_MATHS, breakable, escape, printable
 
 
 def show_table(
@@ -21,40 +21,54 @@ def show_table(
         shell: the IPython shell; one with a kernel gets a card, any other gets printed text.
         note: one line below the table; may be empty.
     """
-    text = _as_text(title, columns, rows, note)
+    lines = table_lines(columns, rows) if rows else []
+    text = "\n".join([printable(title), *lines, *([printable(note)] if note else [])])
     if getattr(shell, "kernel", None) is None:
         print(text)
         return
-    shell.display_pub.publish({"text/html": _as_html(title, columns, rows, note), "text/plain": text}, {})
+    page = card(head(title, "", ""), table_html(columns, rows), foot([note] if note else []), label=title)
+    shell.display_pub.publish({"text/html": page, "text/plain": text}, {})
 
 
-def _as_html(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], note: str) -> str:
+def table_html(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """A table as it stands in a card.
+
+    Args:
+        columns: the headings.
+        rows: as many values in each as there are columns; none gives an empty text.
+    """
+    if not rows:
+        return ""
     right = [_is_number(rows, place) for place in range(len(columns))]
     align = [' class="llm-right"' if is_right else "" for is_right in right]
     heads = "".join(f'<th scope="col"{css}>{escape(name)}</th>' for name, css in zip(columns, align, strict=True))
     lines = "".join(
-        "<tr>" + "".join(f"<td{css}>{escape(cell)}</td>" for cell, css in zip(row, align, strict=True)) + "</tr>"
+        "<tr>" + "".join(f"<td{css}>{breakable(cell)}</td>" for cell, css in zip(row, align, strict=True)) + "</tr>"
         for row in rows
     )
-    table = (
+    return (
         f'<div class="llm-scroll {NO_MATHS}"><table class="llm-table"><thead><tr>{heads}</tr></thead>'
         f"<tbody>{lines}</tbody></table></div>"
     )
-    return card(head(title, "", ""), table if rows else "", foot([note] if note else []), label=title)
 
 
-def _as_text(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], note: str) -> str:
+def table_lines(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:
+    """A table in lines of text, the headings first.
+
+    Args:
+        columns: the headings.
+        rows: as many values in each as there are columns.
+    """
     cells = [[" ".join(printable(str(cell)).split()) for cell in row] for row in rows]
     right = [_is_number(rows, place) for place in range(len(columns))]
     widths = [max(map(len, column)) for column in zip(columns, *cells, strict=True)]
-    lines = [
+    return [
         "  ".join(
             cell.rjust(width) if is_right else cell.ljust(width)
             for cell, width, is_right in zip(line, widths, right, strict=True)
         ).rstrip()
-        for line in ([list(columns), *cells] if rows else [])
+        for line in [list(columns), *cells]
     ]
-    return "\n".join([printable(title), *lines, *([printable(note)] if note else [])])
 
 
 def _is_number(rows: Sequence[Sequence[object]], place: int) -> bool:
