@@ -63,9 +63,11 @@ def place_of(labels: Sequence[str]) -> str:
 def heading(source: str, chunk: Chunk) -> str:
     """What is embedded in front of a chunk: its source's name and the headings above it.
 
-    A piece cut from a manual seldom says what it is about.
+    A piece cut from a manual seldom says what it is about. A document that was not cut has nothing in front.
     """
-    above = "" if not chunk.place or chunk.place.startswith(("line", "page", "slide")) else f" > {chunk.place}"
+    if not chunk.place:
+        return ""
+    above = "" if chunk.place.startswith(("line", "page", "slide")) else f" > {chunk.place}"
     return f"{PurePosixPath(source).stem}{above}\n"
 
 
