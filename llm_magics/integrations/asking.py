@@ -8,7 +8,7 @@ import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import Protocol, TypeVar
 
-from ..messages import AskRequest, Message, RetrievalRequest
+from ..messages import AskRequest, Example, Message, RetrievalRequest
 from ..results import AnswerStream
 
 T = TypeVar("T")
@@ -21,7 +21,14 @@ class Asks(Protocol):
         """Ask with these messages alone."""
 
     def ask_rag(
-        self, text: str, request: AskRequest | None = None, retrieval: RetrievalRequest | None = None
+        self,
+        text: str,
+        request: AskRequest | None = None,
+        retrieval: RetrievalRequest | None = None,
+        *,
+        given: Sequence[Example] = (),
+        reasoning: bool = False,
+        context: bool = True,
     ) -> AnswerStream:
         """Ask a knowledge base."""
 

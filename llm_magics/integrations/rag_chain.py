@@ -17,6 +17,8 @@ from .asking import Asks, Turn
 _QUESTION = ("question", "input", "query")
 _ASKING = {field.name for field in dataclasses.fields(AskRequest)} - {"history", "cell", "run", "format"}
 _RETRIEVAL = {field.name for field in dataclasses.fields(RetrievalRequest)}
+_METHOD = {"given", "reasoning", "context"}
+_OPTIONS = sorted(_ASKING | _RETRIEVAL | _METHOD)
 
 
 class RagChain(Runnable[Any, dict[str, Any]]):
@@ -25,8 +27,8 @@ class RagChain(Runnable[Any, dict[str, Any]]):
     In goes the question, as a text or as a dict with ``question``, ``input`` or ``query``. Out comes
     ``{"answer": ..., "sources": [...]}``: the answer's text and the passages that the model read, as LangChain
     documents whose metadata are source, title, place, score, start and end. Streamed, the sources come first.
-    Options go in by name, as in ``rag.bind(k=8, temperature=0)``: those of ``AskRequest`` and
-    ``RetrievalRequest``.
+    Options go in by name, as in ``rag.bind(k=8, temperature=0)``: those of ``AskRequest``, of ``RetrievalRequest``,
+    and ``given``, ``reasoning`` and ``context`` of ``Session.ask_rag``. Nothing is kept in the history.
 
     Args:
         session: the session that asks.
@@ -54,7 +56,7 @@ class RagChain(Runnable[Any, dict[str, Any]]):
             found: dict[str, Any] = AddableDict()
             for piece in self._pieces(iter([input]), **kwargs):
                 found = found + piece  # type: ignore[operator]
-            return {"answer": found.get("answer", ""), "sources": found["sources"]}
+            return {"answer": "", **found}
 
         return self._call_with_config(whole, input, config, run_type="chain")
 
@@ -75,13 +77,15 @@ class RagChain(Runnable[Any, dict[str, Any]]):
         for piece in inputs:
             given = piece if given is None else given + piece
         question = _question(given)
-        ask, retrieval = _requests(options)
+        ask, retrieval, method = _requests(options)
         with self.turn.taken():
-            stream = self.session.ask_rag(question, ask, retrieval)
+            stream = self.session.ask_rag(question, ask, retrieval, **method)
             yield AddableDict(sources=[_document(passage) for passage in stream.sources])
             for chunk in stream:
-                if chunk.text:
+                if chunk.text and chunk.part == "answer":
                     yield AddableDict(answer=chunk.text)
+            if method.get("reasoning"):  # the final answer is known at the end of the reasoning
+                yield AddableDict(answer=stream.answer.text, reasoning=stream.answer.reasoning)
 
 
 def _question(given: Any) -> str:
@@ -95,16 +99,17 @@ def _question(given: Any) -> str:
     return text
 
 
-def _requests(options: Mapping[str, Any]) -> tuple[AskRequest, RetrievalRequest]:
+def _requests(options: Mapping[str, Any]) -> tuple[AskRequest, RetrievalRequest, dict[str, Any]]:
     for name in options:
-        if name not in _ASKING | _RETRIEVAL:
-            known = sorted(_ASKING | _RETRIEVAL)
-            raise InputError(f"there is no option {name}", did_you_mean(name, known) or f"There are {', '.join(known)}")
-    ask = {name: value for name, value in options.items() if name in _ASKING}
+        if name not in _OPTIONS:
+            hint = did_you_mean(name, _OPTIONS) or f"There are {', '.join(_OPTIONS)}"
+            raise InputError(f"there is no option {name}", hint)
+    ask, look, method = (
+        {name: value for name, value in options.items() if name in names} for names in (_ASKING, _RETRIEVAL, _METHOD)
+    )
     if ask.get("stop"):
         ask["stop"] = tuple(ask["stop"])
-    look = {name: value for name, value in options.items() if name in _RETRIEVAL}
-    return AskRequest(**ask, format="text", history=False), RetrievalRequest(**look)
+    return AskRequest(**ask, format="text", history=False), RetrievalRequest(**look), method
 
 
 def _document(passage: Passage) -> Document:

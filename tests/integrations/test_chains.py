@@ -7,6 +7,9 @@ import time
 from typing import Any
 
 import pytest
+
+pytest.importorskip("langchain_core", reason="the extra rag is not installed")
+
 from langchain_core.documents import Document
 from langchain_core.messages import AIMessageChunk, HumanMessage, SystemMessage, ToolMessage
 from langchain_core.output_parsers import StrOutputParser
@@ -177,6 +180,15 @@ def test_rag_in_a_chain_and_beside_the_model(session: Session) -> None:
     both = RunnableParallel(alone=session.llm | StrOutputParser(), documents=session.rag | (lambda x: x["answer"]))
     for question in ("Llama 2?", "Meta?"):
         assert both.invoke(question) == {"alone": "hello there", "documents": "hello there"}
+
+
+def test_rag_takes_what_the_magic_takes(session: Session) -> None:
+    session.knowledge.add_text(SENTENCES[0]).run()
+    session.add("fake", ScriptedEngine(["It says so in [1].\nAnswer: Meta"]))
+    found = session.rag.invoke("Who?", reasoning=True)
+    assert (found["answer"], found["reasoning"]) == ("Meta", "It says so in [1].")
+    session.add("echo", ScriptedEngine(echo))
+    assert session.rag.invoke("Who?", context=False) == {"answer": "user: Who?", "sources": []}
 
 
 async def test_rag_can_be_awaited(session: Session) -> None:

@@ -10,6 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+pytest.importorskip("langchain_core", reason="the extra rag is not installed")
+
 from langchain_core.documents import Document as StoredDocument
 
 from llm_magics import ScriptedEngine, Session
@@ -168,5 +171,9 @@ def test_an_interrupt_in_the_middle_of_a_write_keeps_whole_sources(session: Sess
             for document in documents:
                 base.remove(document.source)
     again = StoreBase("far", store)
+    for document in documents:
+        ids = again._ids(document.source, 100)
+        first = again._written([document.source]).get(document.source, {"count": 0})
+        assert len(store.get_by_ids(ids)) == first["count"], f"a part of {document.source} stayed"
     again.add(documents, Splitting("recursive", 200))
     assert len(again.sources) == 40
