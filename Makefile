@@ -44,7 +44,7 @@ constraints: .venv/.made ## choose the newest versions of everything anew
 	@echo "Choosing versions: about a minute."
 	@mkdir -p build
 	@$(BIN)/python -m pip install -qq --dry-run --ignore-installed --report build/report.json torch==2.13.0 \
-		-e ".[transformers,quantization,embeddings,rag,lab,examples,test,lint]"
+		-e ".[transformers,quantization,embeddings,rag,databases,lab,examples,test,lint]"
 	@$(BIN)/python .ci/constraints.py < build/report.json > build/constraints.txt
 	@mv build/constraints.txt constraints.txt
 

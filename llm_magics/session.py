@@ -15,10 +15,11 @@ and nothing is generated before it is iterated.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .asking import Asker, OpenModel, Question
 from .engines.base import Engine
@@ -39,6 +40,11 @@ from .results import AnswerStream, MemoryFreed, ModelInfo, Passages
 from .settings import LLMMagics, load_settings
 
 if TYPE_CHECKING:
+    from langchain_core.vectorstores import VectorStore
+
+    from .integrations.chat_model import ChatLLMMagics
+    from .integrations.embeddings import SentenceEmbeddings
+    from .integrations.rag_chain import RagChain
     from .knowledge.bases import KnowledgeBases
 
 _HALVINGS = 6  # of a passage that is longer than the model's context
@@ -215,6 +221,48 @@ class Session:
         base = self.knowledge.find(request.knowledge_base)
         return Passages(base.search(text, request), text.strip(), base.name)
 
+    def knowledge_base(self, name: str = "", *, store: Any = None) -> VectorStore:
+        """A knowledge base as a LangChain vector store; ``.as_retriever()`` makes a retriever of it.
+
+        Args:
+            name: the one used last, or ``default``, unless given; made where there is none.
+            store: any LangChain vector store, such as ``PGVector``, to be made the base of that name.
+
+        Returns:
+            A view of the base; of a base in a database, the database's own vector store.
+
+        Raises:
+            KnowledgeError: the base is damaged.
+            MissingPackageError: a package is not installed.
+        """
+        from .integrations import langchain
+
+        base = self.knowledge.open(name) if store is None else self.knowledge.use(store, name)
+        return langchain.vector_store(base)
+
+    # Chains
+
+    @functools.cached_property
+    def llm(self) -> ChatLLMMagics:
+        """The model that answers, as a LangChain chat model; see ``integrations.chat_model``."""
+        from .integrations import langchain
+
+        return langchain.chat_model(self)
+
+    @property
+    def rag(self) -> RagChain:
+        """What ``%%rag`` does, as a LangChain runnable; see ``integrations.rag_chain``."""
+        from .integrations import langchain
+
+        return langchain.rag_chain(self, self.llm.turn)
+
+    @property
+    def embeddings(self) -> SentenceEmbeddings:
+        """The embedding model of the settings, as LangChain takes it: ``PGVector(embeddings=session.embeddings)``."""
+        from .integrations import langchain
+
+        return langchain.embeddings(self.knowledge.embedder())
+
     # Asking
 
     def ask(self, text: str, request: AskRequest | None = None) -> AnswerStream:
@@ -244,6 +292,25 @@ class Session:
             what = "1 earlier exchange" if left_out == 1 else f"{left_out} earlier exchanges"
             self._say(f"{what} left out: {name} reads {opened.info.context} tokens")
         return self._asker.one_answer(Question("llm", text, name, opened, prompt, options, request))
+
+    def ask_messages(self, messages: Sequence[Message], request: AskRequest | None = None) -> AnswerStream:
+        """Ask with these messages as they are: no system text and no conversation is added, none is kept.
+
+        Args:
+            messages: the turns, the question last.
+            request: how to ask; its system text and history do not count.
+
+        Raises:
+            InputError: there are no messages, or an option is out of range.
+            ModelError: as ``ask``.
+        """
+        if not any(message.content.strip() for message in messages):
+            raise InputError("the prompt is empty", "Put a question into the messages")
+        request = dataclasses.replace(request or AskRequest(), history=False)
+        name, opened = self._model(request.model)
+        options = self._asker.options(request)
+        prompt = opened.engine.render(messages)
+        return self._asker.one_answer(Question("llm", messages[-1].content, name, opened, prompt, options, request))
 
     def ask_fewshot(
         self,

@@ -16,8 +16,8 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from ..errors import KnowledgeError, did_you_mean
 from ..messages import Passage, RetrievalRequest, Splitting
@@ -25,13 +25,16 @@ from ..results import Added, IndexingProgress
 from . import saving
 from .base import Chunk, Document, TextEmbedder, shown
 from .keywords import KeywordIndex
+from .passages import fused, grouped, heading, place_of, unit
 from .splitting import split
 from .vectors import VectorIndex
+
+if TYPE_CHECKING:
+    from .base import Vectors
 
 K = 4  # passages where no number is asked for
 _GROUP = 256  # chunks that are embedded together; an interrupt loses no more than these
 _DEPTH = 50  # candidates from each way of searching
-_RRF = 60  # the constant of reciprocal rank fusion, as in its paper
 
 
 @dataclass(slots=True)
@@ -161,6 +164,36 @@ class KnowledgeBase:
             ranked = self._spread(ranked, 2 * k, request.diversity)
         return self._passages(ranked, k)
 
+    def document(self, source: str) -> Document | None:
+        """The document of a source; None where there is none."""
+        found = self._sources.get(source)
+        return found.document if found else None
+
+    def chunk(self, source: str, number: int) -> Passage | None:
+        """One chunk of a source; None where there is none."""
+        found = self._sources.get(source)
+        return self._passage(source, {number}, 0.0) if found and 0 <= number < len(found.chunks) else None
+
+    def nearest(self, vector: Vectors, count: int) -> tuple[list[Passage], Vectors]:
+        """The chunks nearest to a vector, one passage each, the best first, and their vectors.
+
+        Args:
+            vector: of length 1, (dimension,).
+            count: how many at most.
+
+        Returns:
+            Passages whose score is the cosine, cut to 0 to 1; float32 vectors, (passages, dimension).
+        """
+        if not self._where:
+            return [], self._vectors.of([])
+        self._vectors.fit()
+        found = self._vectors.search(vector, count)
+        passages = []
+        for number, score in found:
+            name, place = self._where[number]
+            passages.append(self._passage(name, {place}, unit(score)))
+        return passages, self._vectors.of([number for number, _ in found])
+
     def save(self, folder: Path | str) -> None:
         """Save into a folder: all or nothing, see ``saving``.
 
@@ -266,20 +299,17 @@ class KnowledgeBase:
             asked = self.embedder.question(question)
             dense = self._vectors.search(asked, depth)
         if way == "dense":
-            return [(number, _unit(score)) for number, score in dense]
+            return [(number, unit(score)) for number, score in dense]
         if way == "keyword":
             return words
-        fused: dict[int, float] = {}
-        for ranking in (dense, words):
-            for rank, (number, _) in enumerate(ranking, start=1):
-                fused[number] = fused.get(number, 0.0) + 1 / (_RRF + rank)
-        scores = {number: _unit(score) for number, score in dense}
+        scores = {number: unit(score) for number, score in dense}
         unseen = [number for number, _ in words if number not in scores]
         cosines = self._vectors.of(unseen) @ asked
-        scores.update({number: _unit(float(cosine)) for number, cosine in zip(unseen, cosines, strict=True)})
+        scores.update({number: unit(float(cosine)) for number, cosine in zip(unseen, cosines, strict=True)})
         for number, score in words:
             scores[number] = max(scores[number], score)
-        return sorted(((n, scores[n]) for n in fused), key=lambda pair: -fused[pair[0]])
+        order = fused([[number for number, _ in dense], [number for number, _ in words]])
+        return [(number, scores[number]) for number in order]
 
     def _texts(self) -> Iterator[tuple[int, str]]:
         for source in self._sources.values():
@@ -316,27 +346,14 @@ class KnowledgeBase:
 
     def _passages(self, ranked: Sequence[tuple[int, float]], k: int) -> list[Passage]:
         """The first k places, neighbours joined to the better of the two, each chunk once."""
-        groups: list[tuple[str, set[int], float]] = []
-        for number, score in ranked[: 2 * k]:  # a run of neighbours must not become the whole document
-            name, place = self._where[number]
-            near = [group for group in groups if group[0] == name and group[1] & {place - 1, place + 1}]
-            if near:
-                near[0][1].add(place)
-                for other in near[1:]:  # it stood between the two
-                    near[0][1].update(other[1])
-                    groups.remove(other)
-            elif len(groups) < k:
-                groups.append((name, {place}, score))
-            else:
-                break
-        return [self._passage(*group) for group in groups]
+        places = [(*self._where[number], score) for number, score in ranked]
+        return [self._passage(*group) for group in grouped(places, k)]
 
     def _passage(self, name: str, places: set[int], score: float) -> Passage:
         source = self._sources[name]
         first, last = min(places), max(places)
         start, end = source.chunks[first].start, source.chunks[last].end
-        labels = list(dict.fromkeys(source.chunks[place].place for place in range(first, last + 1)))
-        place = labels[0] if len(labels) == 1 else f"{labels[0]} to {labels[-1]}"
+        place = place_of([source.chunks[place].place for place in range(first, last + 1)])
         text, title = source.document.text[start:end], source.document.title
         return Passage(text, name, start, end, place, score, first, title)
 
@@ -359,10 +376,8 @@ def _uninterrupted() -> Iterator[None]:
 
 def _indexed(source: _Source) -> Iterator[str]:
     """What is embedded and searched: the chunk under its source's name and its headings."""
-    title = PurePosixPath(source.document.source).stem
     for chunk in source.chunks:
-        heading = "" if not chunk.place or chunk.place.startswith(("line", "page", "slide")) else f" > {chunk.place}"
-        yield f"{title}{heading}\n{source.document.text[chunk.start : chunk.end]}"
+        yield heading(source.document.source, chunk) + source.document.text[chunk.start : chunk.end]
 
 
 def _groups(sources: list[_Source]) -> Iterator[list[_Source]]:
@@ -407,7 +422,3 @@ def _as_json(source: _Source) -> dict[str, Any]:
         ],
         "text": document.text,
     }
-
-
-def _unit(cosine: float) -> float:
-    return min(1.0, max(0.0, cosine))

@@ -51,6 +51,10 @@ MAY_USE: dict[str, set[str] | None] = {
     "magics": {"IPython", "traitlets"},
 }
 
+# Part of the package -> third-party libraries that its modules may import at their top, because the part itself
+# is imported late, and only late.
+AT_THE_TOP = {"integrations": {"langchain_core", "pydantic"}}
+
 
 @dataclass(frozen=True)
 class Import:
@@ -133,15 +137,18 @@ def fits(module: str, part: str) -> bool:
 def violations(module: str, source: str, *, is_package: bool = False) -> Iterator[str]:
     """Every import of a module that the two tables do not allow, as ``line: what``."""
     may_import = MAY_IMPORT[part_of(module, MAY_IMPORT)]
-    may_use = MAY_USE[part_of(module, MAY_USE)]
+    part = part_of(module, MAY_USE)
+    may_use, early = MAY_USE[part], LIGHT | AT_THE_TOP.get(part, set())
     for found in imports(module, source, is_package=is_package):
         root, _, inner = found.name.partition(".")
         if root == PACKAGE.name:
             allowed = inner in ("", "__version__") or any(fits(inner, part) for part in may_import)
+            late = found.late or part in AT_THE_TOP or not any(fits(inner, heavy) for heavy in AT_THE_TOP)
+            allowed = allowed and late
         elif root in sys.stdlib_module_names:
             allowed = True
         else:
-            allowed = (may_use is ANY or root in may_use) and (found.late or root in LIGHT)
+            allowed = (may_use is ANY or root in may_use) and (found.late or root in early)
             allowed = allowed and not (may_use is ANY and root in NOTEBOOK)
         if not allowed:
             where = "in a function" if found.late else "at the top"
@@ -194,6 +201,8 @@ def test_every_module_has_a_layer() -> None:
         ("magics.prompting", "def f():\n    from ..engines import resolve"),
         ("magics.prompting", "import ipywidgets"),
         ("display.panel", "import ipywidgets"),
+        ("session", "from .integrations import langchain"),
+        ("integrations.chat_model", "import torch"),
     ],
 )
 def test_an_import_across_layers_is_found(module: str, source: str) -> None:
@@ -211,6 +220,8 @@ def test_an_import_across_layers_is_found(module: str, source: str) -> None:
         ("magics.prompting", "from ..prompts.interpolation import interpolate\nfrom ..session import Session"),
         ("magics.prompting", "from ..prompts import interpolation\nfrom .. import __version__"),
         ("session", "from .engines.resolve import open_model\nimport psutil"),
+        ("session", "def f():\n    from .integrations import langchain"),
+        ("integrations.chat_model", "from langchain_core.messages import AIMessage\nfrom .asking import Turn"),
     ],
 )
 def test_an_import_that_the_table_allows_is_left_alone(

@@ -1,0 +1,76 @@
+"""What searches have in common: rankings joined into one, and neighbouring chunks into one passage."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import PurePosixPath
+from typing import TypeVar
+
+from .base import Chunk
+
+T = TypeVar("T")
+
+RRF = 60  # the constant of reciprocal rank fusion, as in its paper
+
+
+def fused(rankings: Sequence[Sequence[T]]) -> list[T]:
+    """Several rankings as one: reciprocal rank fusion, Cormack et al. 2009 (doi:10.1145/1571941.1572114).
+
+    Args:
+        rankings: the best first in each; what is missing in one gets nothing from it.
+
+    Returns:
+        Everything that is in any of them, the best first.
+    """
+    sums: dict[T, float] = {}
+    for ranking in rankings:
+        for rank, item in enumerate(ranking, start=1):
+            sums[item] = sums.get(item, 0.0) + 1 / (RRF + rank)
+    return sorted(sums, key=lambda item: -sums[item])
+
+
+def grouped(ranked: Sequence[tuple[str, int, float]], k: int) -> list[tuple[str, set[int], float]]:
+    """The first ``k`` places of a ranking, neighbours joined to the better of the two, each chunk once.
+
+    Args:
+        ranked: source, place among the chunks of its source, and score; the best first.
+        k: how many groups at most.
+
+    Returns:
+        Source, places without a gap, and score of each group, the best first.
+    """
+    groups: list[tuple[str, set[int], float]] = []
+    for name, place, score in ranked[: 2 * k]:  # a run of neighbours must not become the whole document
+        near = [group for group in groups if group[0] == name and group[1] & {place - 1, place + 1}]
+        if near:
+            near[0][1].add(place)
+            for other in near[1:]:  # it stood between the two
+                near[0][1].update(other[1])
+                groups.remove(other)
+        elif len(groups) < k:
+            groups.append((name, {place}, score))
+        else:
+            break
+    return groups
+
+
+def place_of(labels: Sequence[str]) -> str:
+    """Where a passage stands, from the places of its chunks in order."""
+    different = list(dict.fromkeys(labels))
+    return different[0] if len(different) == 1 else f"{different[0]} to {different[-1]}"
+
+
+def heading(source: str, chunk: Chunk) -> str:
+    """What is embedded in front of a chunk: its source's name and the headings above it.
+
+    A piece cut from a manual seldom says what it is about. A document that was not cut has nothing in front.
+    """
+    if not chunk.place:
+        return ""
+    above = "" if chunk.place.startswith(("line", "page", "slide")) else f" > {chunk.place}"
+    return f"{PurePosixPath(source).stem}{above}\n"
+
+
+def unit(score: float) -> float:
+    """A score cut to 0 to 1."""
+    return min(1.0, max(0.0, score))
