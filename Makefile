@@ -71,7 +71,7 @@ clean: ## remove the environment and everything that was made
 
 .venv/.test: .venv/.lab
 	@echo "Installing what the tests need: about half a minute."
-	@$(INSTALL) -e ".[quantization,test]"
+	@$(INSTALL) -e ".[quantization,databases,test]"
 	@touch $@
 
 .venv/.lint: .venv/.test
