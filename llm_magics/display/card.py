@@ -160,8 +160,8 @@ def answer_text(answer: Answer, *, failed: bool = False) -> str:
         answer: what is shown.
         failed: whether the cell ended in an error although there is an answer.
     """
-    parts = [said(answer, failed=failed), sources_text(answer.sources)]
-    return "\n\n".join(part for part in parts if part)
+    text = said(answer, failed=failed)
+    return f"{text.rstrip()}\n\n{sources_text(answer.sources)}" if answer.sources else text
 
 
 def said(answer: Answer, *, failed: bool = False, reasoning: bool = True) -> str:

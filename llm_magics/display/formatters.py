@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..messages import Prompt
-from ..results import Answer
+from ..results import Answer, Passages
 from .card import answer_html, answer_text
 
 _ATTRIBUTE = "_llm_magics_display"
@@ -31,13 +31,15 @@ class Formatters:
         self._shown: list[tuple[object, str]] = []  # by identity: two answers with the same text are two answers
 
     def register(self) -> None:
-        """Show ``Answer`` and ``Prompt`` as cards."""
+        """Show ``Answer``, ``Prompt`` and ``Passages`` as cards."""
+        from .passages import passages_html, passages_text
         from .prompt import prompt_html, prompt_text
 
         formatter = self._shell.display_formatter
         kinds: list[tuple[type, Callable[[Any], str], Callable[[Any], str]]] = [
             (Answer, answer_html, answer_text),
             (Prompt, prompt_html, prompt_text),
+            (Passages, passages_html, passages_text),
         ]
         for kind, as_html, as_text in kinds:
             formatter.formatters["text/html"].for_type(kind, as_html)
@@ -48,7 +50,7 @@ class Formatters:
     def unregister(self) -> None:
         """Take back what ``register`` did."""
         formatter = self._shell.display_formatter
-        for kind in (Answer, Prompt):
+        for kind in (Answer, Prompt, Passages):
             formatter.formatters["text/html"].pop(kind, None)
             formatter.formatters["text/plain"].pop(kind, None)
             formatter.ipython_display_formatter.pop(kind, None)
@@ -85,7 +87,7 @@ class Formatters:
 
 
 def register(shell: Any) -> None:
-    """Show ``Answer`` and ``Prompt`` values as cards in this shell. Doing it twice does no harm.
+    """Show ``Answer``, ``Prompt`` and ``Passages`` values as cards in this shell. Doing it twice does no harm.
 
     Args:
         shell: the IPython shell.

@@ -19,7 +19,7 @@ from .formatters import captured
 from .live import HINT_AFTER, Slot
 from .markdown import printable
 from .sources import one_line
-from .tables import table_html, table_lines
+from .tables import table_html
 
 PATIENCE = 0.3
 """Seconds before there is a bar."""
@@ -52,7 +52,7 @@ def show_indexing(indexing: Indexing, *, shell: Any, silent: bool = False, updat
     if silent:
         return indexing.run()
     before, began = indexing.info, time.monotonic()
-    view = _TerminalView() if getattr(shell, "kernel", None) is None else _NotebookView(indexing.knowledge_base, shell)
+    view = _view(indexing.knowledge_base, shell)
     due = began + PATIENCE
 
     def paint(progress: IndexingProgress) -> None:
@@ -73,6 +73,10 @@ def show_indexing(indexing: Indexing, *, shell: Any, silent: bool = False, updat
     return added
 
 
+def _view(name: str, shell: Any) -> _View:
+    return _TerminalView() if getattr(shell, "kernel", None) is None else _NotebookView(name, shell)
+
+
 def added_bundle(added: Added, info: KnowledgeBaseInfo) -> dict[str, str]:
     """The final form of work that was done: HTML and plain text.
 
@@ -85,7 +89,7 @@ def added_bundle(added: Added, info: KnowledgeBaseInfo) -> dict[str, str]:
     if added.chunks:
         items.append(card.counted(added.chunks, "chunk"))
         items += [f"{_rate(added.chunks / added.seconds)} chunks/s"] if added.seconds else []
-    return _bundle(info, state, "", [*items, f"{added.seconds:.1f} s"], added)
+    return _bundle(info, state, "", [*items, _seconds(added.seconds)], added)
 
 
 def stopped_bundle(before: KnowledgeBaseInfo, after: KnowledgeBaseInfo, seconds: float) -> dict[str, str]:
@@ -98,7 +102,7 @@ def stopped_bundle(before: KnowledgeBaseInfo, after: KnowledgeBaseInfo, seconds:
     """
     sources, chunks = after.sources - before.sources, after.chunks - before.chunks
     kept = f"{card.counted(sources, 'new source')}, {card.counted(chunks, 'chunk')} kept, each source whole"
-    items = [kept if sources > 0 else "no new source was finished, what was there is kept", f"{seconds:.1f} s"]
+    items = [kept if sources > 0 else "no new source was finished, each source is whole", _seconds(seconds)]
     return _bundle(after, "stopped", "warn", items, None)
 
 
@@ -118,7 +122,9 @@ def progress_items(progress: IndexingProgress) -> list[str]:
 
 
 def _bundle(info: KnowledgeBaseInfo, state: str, kind: str, items: list[str], added: Added | None) -> dict[str, str]:
-    skipped = dict(added.skipped) if added else {}
+    # A reason often begins with the name, which stands beside it.
+    reasons = added.skipped.items() if added else ()
+    skipped = {name: reason.removeprefix(f"{name} ") for name, reason in reasons}
     name = one_line(info.name)
     totals = [
         f"{name} holds {card.counted(info.sources, 'source')}, {card.counted(info.chunks, 'chunk')}",
@@ -149,12 +155,16 @@ def _skipped_html(skipped: Mapping[str, str], *, unfolded: bool) -> str:
 def _skipped_lines(skipped: Mapping[str, str]) -> list[str]:
     if not skipped:
         return []
-    table = table_lines(("source", "reason"), [*skipped.items()])[1:]
-    return [f"{card.counted(len(skipped), 'source')} skipped:", *(f"  {line}" for line in table)]
+    lines = (f"  {one_line(name)}: {one_line(reason)}" for name, reason in skipped.items())
+    return [f"{card.counted(len(skipped), 'source')} skipped:", *lines]
 
 
 def _rate(speed: float) -> str:
     return f"{speed:,.0f}" if speed >= 10 else f"{speed:.1f}"
+
+
+def _seconds(seconds: float) -> str:
+    return f"{seconds:.1f} s" if seconds >= 0.05 else "under 0.1 s"
 
 
 def _duration(seconds: float) -> str:

@@ -118,7 +118,8 @@ class TerminalView:
         if text.strip() != printable(self._shown).strip():
             self._write(("\n" if self._part else "") + text + "\n")
         if answer.sources:
-            self._write(f"\n{sources_text(answer.sources)}\n")
+            gap = "" if self._shown.endswith("\n") else "\n"
+            self._write(f"{gap}{sources_text(answer.sources)}\n")
         if not card.asked(answer):
             sys.stdout.flush()
             return

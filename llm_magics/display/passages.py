@@ -2,35 +2,59 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
-from ..messages import Passage
+from ..results import Passages
 from .card import card, counted, foot, head
+from .formatters import mark_shown
 from .markdown import NO_MATHS, escape, printable
-from .sources import one_line, passages_text, sources_html
+from .sources import one_line, sources_html, sources_with_text
 
 
-def show_passages(passages: Sequence[Passage], question: str, *, shell: Any, knowledge_base: str) -> None:
+def show_passages(passages: Passages, *, shell: Any, silent: bool = False) -> None:
     """Show what was found for a question.
 
     Args:
         passages: what was found, number 1 first; may be none.
-        question: what was looked for.
         shell: the IPython shell; one with a kernel gets a card, any other gets printed text.
-        knowledge_base: its name.
+        silent: show nothing, at the end of the cell either.
+    """
+    if silent:
+        mark_shown(shell, passages)
+        return
+    if getattr(shell, "kernel", None) is None:
+        print(passages_text(passages))
+    else:
+        shell.display_pub.publish({"text/html": passages_html(passages), "text/plain": passages_text(passages)}, {})
+    mark_shown(shell, passages, above="the passages above")
+
+
+def passages_html(passages: Passages) -> str:
+    """The card of what was found, the first passage open.
+
+    Args:
+        passages: what was found, number 1 first; may be none.
     """
     found = counted(len(passages), "passage")
-    nothing = f"Nothing in {one_line(knowledge_base)} fits the question."
-    lines = [f"{found} of {one_line(knowledge_base)} for: {one_line(question)}", passages_text(passages)]
-    text = "\n\n".join(lines) if passages else nothing
-    if getattr(shell, "kernel", None) is None:
-        print(text)
-        return
-    page = card(
-        head("%%rag", knowledge_base, found if passages else "nothing found"),
-        sources_html(passages, unfolded=1) or f'<div class="llm-body {NO_MATHS}">{escape(nothing)}</div>',
+    return card(
+        head("%%rag", passages.knowledge_base, found if passages else "nothing found"),
+        sources_html(passages, unfolded=1) or f'<div class="llm-body {NO_MATHS}">{escape(_nothing(passages))}</div>',
         foot(["no model was asked"]),
-        label=f"{found} of {printable(knowledge_base)} for {printable(question)}",
+        label=f"{found} of {printable(passages.knowledge_base)} for {printable(passages.question)}",
     )
-    shell.display_pub.publish({"text/html": page, "text/plain": text}, {})
+
+
+def passages_text(passages: Passages) -> str:
+    """The same as plain text, each passage in full.
+
+    Args:
+        passages: what was found, number 1 first; may be none.
+    """
+    if not passages:
+        return _nothing(passages)
+    found = f"{counted(len(passages), 'passage')} of {one_line(passages.knowledge_base)}"
+    return f"{found} for: {one_line(passages.question)}\n\n{sources_with_text(passages)}"
+
+
+def _nothing(passages: Passages) -> str:
+    return f"Nothing in {one_line(passages.knowledge_base)} fits the question."

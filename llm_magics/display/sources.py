@@ -59,7 +59,7 @@ def sources_text(sources: Sequence[Passage]) -> str:
     return "\n".join(["Sources", *map(_line, range(1, len(sources) + 1), sources)]) if sources else ""
 
 
-def passages_text(sources: Sequence[Passage]) -> str:
+def sources_with_text(sources: Sequence[Passage]) -> str:
     """Each source in a line, and below it its passage in full.
 
     Args:

@@ -21,7 +21,7 @@ def show_table(
         shell: the IPython shell; one with a kernel gets a card, any other gets printed text.
         note: one line below the table; may be empty.
     """
-    lines = table_lines(columns, rows) if rows else []
+    lines = _lines(columns, rows) if rows else []
     text = "\n".join([printable(title), *lines, *([printable(note)] if note else [])])
     if getattr(shell, "kernel", None) is None:
         print(text)
@@ -52,13 +52,8 @@ def table_html(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     )
 
 
-def table_lines(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:
-    """A table in lines of text, the headings first.
-
-    Args:
-        columns: the headings.
-        rows: as many values in each as there are columns.
-    """
+def _lines(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:
+    """A table in lines of text, the headings first."""
     cells = [[" ".join(printable(str(cell)).split()) for cell in row] for row in rows]
     right = [_is_number(rows, place) for place in range(len(columns))]
     widths = [max(map(len, column)) for column in zip(columns, *cells, strict=True)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ from ..session import Session
 from .parsing import HelpWanted, Parser
 
 Method = Callable[..., Any]
+_PART = re.compile(r"(?P<whole>[^\W\d][\w.]*)\[(?P<key>[^]'\"]+)\]")
 
 
 def magic(
@@ -67,7 +69,10 @@ class MagicGroup:
         Raises:
             InputError: there is none.
         """
+        part = _PART.fullmatch(name)  # the line's reading has taken the quotes: table["text"] comes as table[text]
         try:
+            if part and part["key"] not in self.shell.user_ns and not part["key"].lstrip("-").isdigit():
+                return self.shell.ev(part["whole"])[part["key"]]
             return self.shell.ev(name)
         except Exception as error:  # whatever an expression can raise
             known = [known for known in self.shell.user_ns if not known.startswith("_")]

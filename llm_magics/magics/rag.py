@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..display.indexing import show_indexing
-from ..display.sources import show_passages
+from ..display.passages import show_passages
 from ..display.tables import show_table
 from ..errors import InputError
 from ..messages import SEARCHES, RetrievalRequest, Splitting
@@ -116,8 +116,7 @@ class RagMagics(AskingGroup):
         retrieval = _retrieval(args)
         if args.retrieve_only:
             passages = self.session.retrieve(args.text, retrieval)
-            if not args.silent:
-                show_passages(passages, shell=self.shell)
+            show_passages(passages, shell=self.shell, silent=args.silent)
             return passages
         stream = self.session.ask_rag(
             args.text,

@@ -8,8 +8,10 @@ from samples import ANSWERS, STYLE
 
 from llm_magics.display import sheet
 from llm_magics.display.card import answer_html, style
+from llm_magics.display.indexing import added_bundle
 from llm_magics.display.prompt import prompt_html
 from llm_magics.messages import Prompt
+from llm_magics.results import Added, KnowledgeBaseInfo
 
 LOOK = """async html => {
     const host = document.createElement('div');
@@ -24,6 +26,8 @@ LOOK = """async html => {
 def test_a_card_looks_as_with_the_whole_style_sheet_whatever_cards_are_around_it(browser: Any) -> None:
     cards = [answer_html(answer) for answer in ANSWERS.values()]
     cards += [answer_html(ANSWERS["plain"], failed=True), prompt_html(Prompt((), "<s>hi", 2))]
+    indexed = Added(1, 0, 2, 3, 0.4, {"a": "b"})
+    cards.append(added_bundle(indexed, KnowledgeBaseInfo("docs", 3, 9, "m", "exact"))["text/html"])
     page = browser.new_page()
     for order in (cards, cards[::-1]):
         bare = "".join(card.partition("</style>")[2] for card in order)

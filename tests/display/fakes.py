@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from llm_magics.messages import GenerationOptions, Message, Prompt
+from llm_magics.messages import GenerationOptions, Message, Passage, Prompt
 from llm_magics.results import Answer, AnswerStream, Chunk, StopReason, Usage
 
 PROMPT = Prompt((Message("user", "Why?"),), "<|im_start|>user\nWhy?<|im_end|>\n<|im_start|>assistant\n", 12)
@@ -23,6 +23,8 @@ def a_stream(
     at: Callable[[int], None] | None = None,
     error: Exception | None = None,
     options: GenerationOptions = GenerationOptions(seed=7),  # noqa: B008
+    sources: tuple[Passage, ...] = (),
+    model: str = "fake",
     **answer: Any,
 ) -> AnswerStream:
     """A stream of words; ``at`` is called before each one, ``error`` is raised after the last."""
@@ -52,7 +54,8 @@ def a_stream(
             said,
             reasoning="".join(chunk.text for chunk in seen if chunk.part == "reasoning"),
             method=method,
-            model="fake",
+            model=model,
+            sources=sources,
             prompt=PROMPT,
             usage=seen[-1].usage,
             stop_reason=seen[-1].stop_reason or "end",
@@ -63,7 +66,8 @@ def a_stream(
 
     return AnswerStream(
         method=method,
-        model="fake",
+        model=model,
+        sources=sources,
         format=format,
         prompt=PROMPT,
         options=options,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import llm_magics.display
+from llm_magics.messages import Passage
 from llm_magics.results import Answer, Vote
 
 STYLE = Path(llm_magics.display.__file__).with_name("style.css").read_text(encoding="utf-8")
@@ -24,6 +25,19 @@ def f(x):  # why
     return None or "x" + 1
 ```"""
 
+SOURCES = (
+    Passage(
+        "The weights are computed with a softmax.\n\nA second line.",
+        "guide.md",
+        0,
+        55,
+        "Install",
+        0.83,
+        matches=((32, 39),),
+    ),
+    Passage("exp never overflows", "/home/me/notes/numerics.md", 5, 24, "lines 3-9", 0.705),
+)
+
 ANSWERS = {
     "plain": Answer("A llama is an animal.", model="m"),
     "cut": Answer("A llama is an", model="m", stop_reason="length"),
@@ -34,4 +48,6 @@ ANSWERS = {
     "json": Answer("{}", model="m", output_format="json", data={"a": [1, None, "x"]}),
     "code": Answer("x = 1", model="m", output_format="code", data="x = 1"),
     "text": Answer("x = 1", model="m", output_format="text"),
+    "sources": Answer("Yes [1], no [7].", method="rag", model="m", sources=SOURCES),
+    "not asked": Answer("Not in the documents.", method="rag", output_format="text"),
 }
