@@ -84,6 +84,7 @@ async def in_thread(work: Callable[[threading.Event], Iterator[T]]) -> AsyncIter
                 loop.call_soon_threadsafe(items.put_nowait, done)
 
     running = asyncio.ensure_future(asyncio.to_thread(run))
+    running.add_done_callback(lambda task: task.cancelled() or task.exception())  # heard, also where nobody waits
     try:
         while (item := await items.get()) is not done:
             yield item  # type: ignore[misc]

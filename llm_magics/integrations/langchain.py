@@ -5,6 +5,8 @@ Importing this module loads nothing; LangChain comes with the first object.
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from ..errors import MissingPackageError
@@ -27,10 +29,8 @@ def chat_model(session: Asks) -> ChatLLMMagics:
     Raises:
         MissingPackageError: langchain-core is not installed.
     """
-    try:
+    with _needs_langchain():
         from .chat_model import ChatLLMMagics
-    except ImportError as error:
-        raise MissingPackageError(error.name or "langchain_core", "rag") from error
     return ChatLLMMagics(session=session)
 
 
@@ -40,10 +40,8 @@ def rag_chain(session: Asks, turn: Turn) -> RagChain:
     Raises:
         MissingPackageError: langchain-core is not installed.
     """
-    try:
+    with _needs_langchain():
         from .rag_chain import RagChain
-    except ImportError as error:
-        raise MissingPackageError(error.name or "langchain_core", "rag") from error
     return RagChain(session, turn)
 
 
@@ -53,10 +51,8 @@ def embeddings(embedder: TextEmbedder) -> SentenceEmbeddings:
     Raises:
         MissingPackageError: langchain-core is not installed.
     """
-    try:
+    with _needs_langchain():
         from .embeddings import SentenceEmbeddings
-    except ImportError as error:
-        raise MissingPackageError(error.name or "langchain_core", "rag") from error
     return SentenceEmbeddings(embedder)
 
 
@@ -66,11 +62,17 @@ def vector_store(base: Base) -> VectorStore:
     Raises:
         MissingPackageError: langchain-core is not installed.
     """
-    try:
+    with _needs_langchain():
         from .vector_store import KnowledgeBaseStore
-    except ImportError as error:
-        raise MissingPackageError(error.name or "langchain_core", "rag") from error
     if isinstance(base, StoreBase):
         return base.store
     assert isinstance(base, KnowledgeBase)
     return KnowledgeBaseStore(base=base)
+
+
+@contextlib.contextmanager
+def _needs_langchain() -> Iterator[None]:
+    try:
+        yield
+    except ImportError as error:
+        raise MissingPackageError((error.name or "langchain_core").partition(".")[0], "rag") from error

@@ -1,6 +1,6 @@
 """A knowledge base: documents, their chunks and vectors, and the search over them.
 
-Held in memory, in one process, by one thread at a time. A chunk is a pair of offsets into its
+Held in memory, in one process; threads wait for one another. A chunk is a pair of offsets into its
 document, and the text that is embedded carries the source's name and the headings above it, since a
 piece cut from a manual seldom says what it is about.
 """
@@ -64,6 +64,7 @@ class KnowledgeBase:
         self._next = 0
         self._vectors = VectorIndex(embedder.dimension)
         self._keywords: KeywordIndex | None = None
+        self._lock = threading.RLock()  # LangChain asks from several threads at once
 
     def __len__(self) -> int:
         """How many chunks there are."""
@@ -113,7 +114,7 @@ class KnowledgeBase:
             texts = [text for source in group for text in _indexed(source)]
             vectors = self.embedder.vectors(texts, _told(progress, done, total, began))
             row = 0
-            with _uninterrupted():
+            with _uninterrupted(), self._lock:
                 for source in group:
                     self._put(source, vectors[row : row + len(source.chunks)])
                     row += len(source.chunks)
@@ -132,14 +133,16 @@ class KnowledgeBase:
                 f"the knowledge base {self.name} has no source {shown(source)}",
                 shown(did_you_mean(source, self._sources)) or "%rag_add --list shows what there is",
             )
-        return self._take_out(source)
+        with self._lock:
+            return self._take_out(source)
 
     def clear(self) -> None:
         """Take everything out."""
-        self._sources.clear()
-        self._where.clear()
-        self._vectors = VectorIndex(self.embedder.dimension)
-        self._keywords = None
+        with self._lock:
+            self._sources.clear()
+            self._where.clear()
+            self._vectors = VectorIndex(self.embedder.dimension)
+            self._keywords = None
 
     def search(self, question: str, request: RetrievalRequest = RetrievalRequest()) -> list[Passage]:  # noqa: B008
         """The passages that fit a question, the best first.
@@ -158,11 +161,12 @@ class KnowledgeBase:
         if not self._where or not question.strip():
             return []
         k = request.k or K
-        found = self._ranked(question, max(_DEPTH, 4 * k), request.search)
-        ranked = self._different([pair for pair in found if pair[1] >= request.min_score])
-        if request.diversity:
-            ranked = self._spread(ranked, 2 * k, request.diversity)
-        return self._passages(ranked, k)
+        with self._lock:
+            found = self._ranked(question, max(_DEPTH, 4 * k), request.search)
+            ranked = self._different([pair for pair in found if pair[1] >= request.min_score])
+            if request.diversity:
+                ranked = self._spread(ranked, 2 * k, request.diversity)
+            return self._passages(ranked, k)
 
     def document(self, source: str) -> Document | None:
         """The document of a source; None where there is none."""
@@ -184,15 +188,14 @@ class KnowledgeBase:
         Returns:
             Passages whose score is the cosine, cut to 0 to 1; float32 vectors, (passages, dimension).
         """
-        if not self._where:
-            return [], self._vectors.of([])
-        self._vectors.fit()
-        found = self._vectors.search(vector, count)
-        passages = []
-        for number, score in found:
-            name, place = self._where[number]
-            passages.append(self._passage(name, {place}, unit(score)))
-        return passages, self._vectors.of([number for number, _ in found])
+        with self._lock:
+            if not self._where:
+                return [], self._vectors.of([])
+            self._vectors.fit()
+            found = self._vectors.search(vector, count)
+            places = [(*self._where[number], unit(score)) for number, score in found]
+            passages = [self._passage(name, {place}, score) for name, place, score in places]
+            return passages, self._vectors.of([number for number, _ in found])
 
     def save(self, folder: Path | str) -> None:
         """Save into a folder: all or nothing, see ``saving``.

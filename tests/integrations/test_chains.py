@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from typing import Any
 
@@ -17,7 +18,7 @@ from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.runnables import RunnableLambda, RunnableParallel, RunnablePassthrough
 
 from llm_magics import ScriptedEngine, Session
-from llm_magics.errors import BusyError, InputError, KnowledgeError
+from llm_magics.errors import BusyError, InputError, KnowledgeError, MissingPackageError
 from llm_magics.integrations.embeddings import SentenceEmbeddings
 from llm_magics.integrations.vector_store import KnowledgeBaseStore
 from llm_magics.knowledge.embeddings import HashingEmbedder
@@ -249,6 +250,28 @@ def test_the_store_searches_by_vector_by_score_and_for_difference() -> None:
         store.similarity_search("red", filter={"n": 1})
     store.delete(None)
     assert store.similarity_search_by_vector(embeddings.embed_query("bee")) == []
+
+
+async def test_many_threads_add_and_search_at_once(session: Session) -> None:
+    store = session.knowledge_base("busy")
+    documents = [Document(f"text number{n} of many", id=str(n)) for n in range(40)]
+    await asyncio.gather(
+        *(store.aadd_documents([document]) for document in documents),
+        *(store.as_retriever().ainvoke(f"number{n}") for n in range(40)),
+    )
+    found = await store.as_retriever(search_kwargs={"k": 1}).abatch([f"number{n}" for n in range(40)])
+    assert [documents[0].id for documents in found] == [str(n) for n in range(40)]
+
+
+def test_without_langchain_the_line_to_type_is_told(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "langchain_core", None)
+    monkeypatch.delitem(sys.modules, "llm_magics.integrations.chat_model")
+    for name in [name for name in sys.modules if name.startswith("langchain_core.")]:
+        monkeypatch.delitem(sys.modules, name)
+    with pytest.raises(MissingPackageError, match=r'is not installed. Type %pip install "llm_magics\[rag'):
+        _ = session.llm
+    with pytest.raises(MissingPackageError, match="langchain_core is not installed"):
+        session.knowledge.use(object())
 
 
 def test_an_embedder_keeps_its_name_through_langchain_and_back() -> None:
