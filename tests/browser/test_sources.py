@@ -14,6 +14,7 @@ from llm_magics.display import show_answer, show_indexing, show_passages
 from llm_magics.engines.scripted import ScriptedEngine
 from llm_magics.knowledge.embeddings import HashingEmbedder
 from llm_magics.messages import Passage
+from llm_magics.results import Passages
 session, shell = get_session(), get_ipython()
 session.knowledge._embedders["words"] = HashingEmbedder()
 session.settings.embedding = "words"
@@ -67,7 +68,7 @@ def test_nothing_in_documents_or_their_names_is_executed(notebook: Callable[...,
     hostile = "Passage(one, one, 0, len(one), one, 0.5, title=one, matches=((1, 3),)) for one in PAYLOADS"
     book = notebook(
         SET_UP + "says('So ' + ' '.join(f'[{n}]' for n in range(60)))",
-        f"found = tuple({hostile})\nshow_passages(found, PAYLOADS[0], shell=shell, knowledge_base=PAYLOADS[0])",
+        f"found = tuple({hostile})\nshow_passages(Passages(found, PAYLOADS[0], PAYLOADS[0]), shell=shell)",
         "stream = session.ask('x')\nstream.sources = found\n"
         "from llm_magics.results import *\n"
         "answer = show_answer(stream, shell=shell)\n"

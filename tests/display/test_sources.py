@@ -17,7 +17,7 @@ from llm_magics.display.card import answer_html, answer_text
 from llm_magics.display.markdown import render, render_text
 from llm_magics.display.sources import LONGEST, sources_html
 from llm_magics.messages import Passage
-from llm_magics.results import Answer
+from llm_magics.results import Answer, Passages
 
 CITED = {1: ("k-1", 'a "b" <c>.md'), 2: ("k-2", "d.md")}
 LINK = '<a class="llm-cite" href="#k-1" title="a &quot;b&quot; &lt;c&gt;.md">{}</a>'
@@ -165,7 +165,7 @@ def test_where_no_model_was_asked_a_terminal_gets_no_costs(terminal: Any, capsys
 
 
 def test_passages_alone_are_a_card_with_the_first_one_open(page: Any) -> None:
-    show_passages(SOURCES, "Why <b>?", shell=page, knowledge_base="docs")
+    show_passages(Passages(SOURCES, "Why <b>?", "docs"), shell=page)
     data = page.display_pub.outputs[0]["data"]
     assert set(data) == {"text/html", "text/plain"}
     assert re.findall(r'<details class="llm-source"( open)?>', data["text/html"]) == [" open", ""]
@@ -178,7 +178,7 @@ def test_passages_alone_are_a_card_with_the_first_one_open(page: Any) -> None:
 
 
 def test_nothing_found_is_a_calm_line(page: Any, terminal: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    show_passages((), "Why?", shell=page, knowledge_base="docs")
+    show_passages(Passages((), "Why?", "docs"), shell=page)
     data = page.display_pub.outputs[0]["data"]
     assert (
         words(data["text/html"]) == "%%rag · docs · nothing foundNothing in docs fits the question.no model was asked"
@@ -187,7 +187,7 @@ def test_nothing_found_is_a_calm_line(page: Any, terminal: Any, capsys: pytest.C
 
 
 def test_passages_in_a_terminal_are_printed_in_full(terminal: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    show_passages(SOURCES[:1], "Why?", shell=terminal, knowledge_base="docs")
+    show_passages(Passages(SOURCES[:1], "Why?", "docs"), shell=terminal)
     assert capsys.readouterr().out.startswith(
         "1 passage of docs for: Why?\n\n[1] guide.md · Install  0.83\nThe weights"
     )
