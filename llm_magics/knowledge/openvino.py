@@ -66,8 +66,9 @@ class CompiledModel:
     """
 
     def __init__(self, folder: Path) -> None:
-        import openvino
         from tokenizers import Tokenizer
+
+        openvino = _openvino()
 
         about = json.loads((folder / "about.json").read_text("utf-8"))
         try:
@@ -234,8 +235,7 @@ def _sweep(folder: Path) -> None:
 
 def _written(model: Any, folder: Path) -> bool:
     """Write the files; whether what they compute is what the model computes."""
-    import openvino
-
+    openvino = _openvino()
     about = _about(model)
     tokenizer = getattr(model.tokenizer, "backend_tokenizer", None)
     if about is None or tokenizer is None:
@@ -275,7 +275,6 @@ def _about(model: Any) -> dict[str, Any] | None:
 
 def _graph(model: Any) -> Any:
     """The whole of the model, pooling included, as one graph of two inputs."""
-    import openvino
     import torch
 
     class Pipeline(torch.nn.Module):  # type: ignore[misc]
@@ -290,7 +289,7 @@ def _graph(model: Any) -> Any:
     inputs = {name: example[name] for name in ("input_ids", "attention_mask")}
     model.eval()
     with torch.no_grad():
-        return openvino.convert_model(Pipeline(), example_input=inputs)
+        return _openvino().convert_model(Pipeline(), example_input=inputs)
 
 
 def _alike(compiled: CompiledModel, model: Any) -> bool:
@@ -304,6 +303,17 @@ def _alike(compiled: CompiledModel, model: Any) -> bool:
             if found.shape != expected.shape or not np.all((found * expected).sum(1) >= ALIKE):
                 return False
     return True
+
+
+def _openvino() -> Any:
+    """OpenVINO without its telemetry, which tells its makers of each import and conversion over the network.
+
+    It does without where that package cannot be imported, and None in this table says that it cannot.
+    """
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+    import openvino
+
+    return openvino
 
 
 @contextlib.contextmanager

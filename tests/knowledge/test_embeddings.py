@@ -126,6 +126,29 @@ print(json.dumps([vector.tolist(), sorted({{"torch", "transformers", "sentence_t
     assert np.dot(vector, first) == pytest.approx(1, abs=1e-4)
 
 
+@pytest.mark.parametrize("when", ["converting", "opening"])
+def test_nothing_is_told_to_anybody_over_the_network(cache: Path, make_model: MakeModel, when: str) -> None:
+    from sentence_transformers.models import Pooling
+
+    folder = make_model(Pooling(32, "mean"))
+    if when == "opening":
+        Embedder(str(folder))
+    code = f"""
+import socket, sys
+tried = []
+for name in ("connect", "connect_ex"):
+    setattr(socket.socket, name, lambda *a: tried.append(a) or exit(f"connects to {{a}}"))
+socket.getaddrinfo = lambda *a, **k: tried.append(a) or exit(f"asks for {{a}}")
+from llm_magics.knowledge.embeddings import Embedder
+embedder = Embedder({str(folder)!r})
+embedder.question("What is a llama?")
+print(embedder.backend, tried, sys.modules.get("openvino_telemetry"))
+"""
+    environment = {name: value for name, value in os.environ.items() if name != "CI"}  # it is off there
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    assert done.stdout.split("\n")[-2] == "openvino [] None"
+
+
 def test_prompts_pooling_and_layers_of_a_model_are_kept(cache: Path, make_model: MakeModel) -> None:
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.models import Dense, Pooling
