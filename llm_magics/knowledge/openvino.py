@@ -66,8 +66,6 @@ class CompiledModel:
     """
 
     def __init__(self, folder: Path) -> None:
-        from tokenizers import Tokenizer
-
         openvino = _openvino()
 
         about = json.loads((folder / "about.json").read_text("utf-8"))
@@ -79,10 +77,7 @@ class CompiledModel:
             precision = str(about["precision"])
         except (KeyError, TypeError) as error:
             raise ValueError(f"about.json of {folder} is damaged") from error
-        self._tokenizer = Tokenizer.from_str((folder / "tokenizer.json").read_text("utf-8"))
-        self._tokenizer.no_padding()
-        self._tokenizer.no_truncation()
-        self._cutting = Tokenizer.from_str(self._tokenizer.to_str())
+        self._tokenizer, self._cutting = (_tokenizer(folder / "tokenizer.json") for _ in range(2))
         if self._limit is not None:
             self._cutting.enable_truncation(self._limit)
         # Several batches at once, each on few threads: they need not wait for one another.
@@ -149,6 +144,19 @@ class CompiledModel:
             ids[row, : len(row_tokens)] = row_tokens
             mask[row, : len(row_tokens)] = 1
         return [ids, mask]
+
+
+def _tokenizer(path: Path) -> Any:
+    from tokenizers import Tokenizer
+
+    text = path.read_text("utf-8")
+    try:
+        tokenizer = Tokenizer.from_str(text)
+    except Exception as error:  # of no class of its own
+        raise ValueError(f"{path} is damaged") from error
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    return tokenizer
 
 
 def usable() -> bool:

@@ -190,8 +190,9 @@ def test_new_weights_in_the_same_folder_give_new_vectors(cache: Path, make_model
     assert cosines(new, SentenceTransformer(str(folder)).encode(TEXTS[1])) >= 0.999
 
 
-@pytest.mark.parametrize("name", ["about.json", "model.xml", "model.bin", "tokenizer.json"])
-@pytest.mark.parametrize("damage", ["cut", "gone"])
+@pytest.mark.parametrize(
+    ("name", "damage"), [("about.json", "cut"), ("model.xml", "gone"), ("model.bin", "cut"), ("tokenizer.json", "cut")]
+)
 def test_a_damaged_copy_is_made_again(cache: Path, make_model: MakeModel, name: str, damage: str) -> None:
     from sentence_transformers.models import Pooling
 
@@ -209,7 +210,7 @@ def test_a_damaged_copy_is_made_again(cache: Path, make_model: MakeModel, name: 
 
 
 def test_a_cache_that_cannot_be_written_to_leaves_the_model_to_sentence_transformers(
-    cache: Path, make_model: MakeModel, monkeypatch: pytest.MonkeyPatch
+    cache: Path, make_model: MakeModel
 ) -> None:
     from sentence_transformers.models import Pooling
 
