@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,9 @@ EXACT = 50_000  # vectors up to which every one is compared
 RECALL = 0.98  # share of the ten nearest that must be found
 _MARGIN = 0.01  # of recall, since it is measured on a sample
 _SAMPLE = 200  # questions that the recall is measured with
+_TRAINING = 40  # vectors for each list that the lists are made from: fewer, and faiss warns
+_GROWTH = 4  # from which on lists are made anew: until then each is longer, and the same share of them is read
+_PART = 20_000  # vectors that pass through full precision at once
 
 
 class VectorIndex:
@@ -85,14 +88,39 @@ class VectorIndex:
             scores, numbers = self._index.search(question.reshape(1, -1), count)
         return [(int(n), float(s)) for n, s in zip(numbers[0], scores[0], strict=True) if n >= 0]
 
-    def fit(self) -> None:
-        """Take the kind of index that fits the count. Quick where nothing changes."""
-        if len(self) <= EXACT or len(self) < 2 * self._trained_on:
+    def fit(self, say: Callable[[str], None] | None = None) -> None:
+        """Take the kind of index that fits the count. Quick where nothing changes.
+
+        An interrupt leaves the index as it was. Called while vectors are added, it keeps memory low: what is in
+        lists takes half of what it takes before.
+
+        Args:
+            say: told in one line what takes long.
+        """
+        if len(self) <= EXACT or len(self) < _GROWTH * self._trained_on:
             return
+        if say is not None:
+            say(f"Sorting {len(self):,} vectors into lists, for a quick search…")
+        faiss = _faiss()
+        numbers = self._numbers()
+        index = self._trained(numbers)
+        asked = self._questions(numbers)
+        true = faiss.ResultHeap(len(asked), 10, keep_max=True)
+        for first in range(0, len(numbers), _PART):
+            part = numbers[first : first + _PART]
+            vectors = self._index.reconstruct_batch(part)
+            index.add_with_ids(vectors, part)
+            scores, rows = faiss.knn(asked, vectors, 10, faiss.METRIC_INNER_PRODUCT)
+            true.add_result(scores, part[rows])
+        true.finalize()
+        index.nprobe = _lists_to_read(index, asked, true.I)
+        self._index, self._trained_on = index, len(numbers)
+
+    def _trained(self, numbers: Any) -> Any:
+        """An empty index whose lists are made from a sample of the vectors."""
         import numpy as np
 
         faiss = _faiss()
-        numbers = self._numbers()
         lists = max(64, round(4 * math.sqrt(len(numbers))))
         index = faiss.IndexIVFScalarQuantizer(
             faiss.IndexFlatIP(self.dimension),
@@ -102,36 +130,24 @@ class VectorIndex:
             faiss.METRIC_INNER_PRODUCT,
             False,  # the vectors themselves, not their distance from the list's centre: half precision is fine
         )
-        index.cp.niter = 6  # more changes the lists little
-        index.cp.max_points_per_centroid = 40
-        chosen = np.random.default_rng(0).permutation(len(numbers))[: 40 * lists]
+        index.cp.niter = 4  # more changes the lists little
+        index.cp.max_points_per_centroid = _TRAINING
+        chosen = np.random.default_rng(0).permutation(len(numbers))[: _TRAINING * lists]
         index.train(self._index.reconstruct_batch(numbers[chosen]))
         index.set_direct_map_type(faiss.DirectMap.Hashtable)  # numbers can be removed and looked up
-        for first in range(0, len(numbers), 20_000):
-            part = numbers[first : first + 20_000]
-            index.add_with_ids(self._index.reconstruct_batch(part), part)
-        index.nprobe = self._lists_to_read(index, numbers)
-        self._index, self._trained_on = index, len(numbers)
+        return index
 
-    def _lists_to_read(self, index: Any, numbers: Any) -> int:
-        """The fewest lists, in steps of a half more, at which the recall is reached."""
+    def _questions(self, numbers: Any) -> Any:
+        """Questions to measure the recall with, made from the vectors themselves.
+
+        A stored vector is an easier question than a person's: it is moved towards another one.
+        """
         import numpy as np
 
-        draw = np.random.default_rng(1)
-        pairs = draw.choice(numbers, (2, min(_SAMPLE, len(numbers) // 2)), replace=False)
-        # A stored vector is an easier question than a person's: it is moved towards another one.
+        pairs = np.random.default_rng(1).choice(numbers, (2, min(_SAMPLE, len(numbers) // 2)), replace=False)
         asked = self._index.reconstruct_batch(pairs[0]) + 0.25 * self._index.reconstruct_batch(pairs[1])
         asked /= np.linalg.norm(asked, axis=1, keepdims=True)
-        true = self._index.search(asked, 10)[1]
-        read = 1
-        while read < index.nlist:
-            index.nprobe = read
-            found = index.search(asked, 10)[1]
-            hits = sum(len(np.intersect1d(a, b)) for a, b in zip(true, found, strict=True))
-            if hits >= (RECALL + _MARGIN) * true.size:
-                break
-            read = math.ceil(1.5 * read)
-        return int(min(read, index.nlist))
+        return asked
 
     def _numbers(self) -> Any:
         import numpy as np
@@ -175,6 +191,21 @@ class VectorIndex:
     def numbers(self) -> set[int]:
         """All numbers that there are vectors under."""
         return {int(number) for number in self._numbers()} if len(self) else set()
+
+
+def _lists_to_read(index: Any, asked: Any, true: Any) -> int:
+    """The fewest lists, in steps of a fifth more, at which the recall is reached."""
+    import numpy as np
+
+    read = 1
+    while read < index.nlist:
+        index.nprobe = read
+        found = index.search(asked, 10)[1]
+        hits = sum(len(np.intersect1d(a, b)) for a, b in zip(true, found, strict=True))
+        if hits >= (RECALL + _MARGIN) * true.size:
+            break
+        read = math.ceil(1.2 * read)
+    return int(min(read, index.nlist))
 
 
 def _faiss() -> Any:
