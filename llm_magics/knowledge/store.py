@@ -24,13 +24,15 @@ from ..messages import Passage, RetrievalRequest, Splitting
 from ..results import Added, IndexingProgress
 from . import saving
 from .base import Chunk, Document, TextEmbedder, shown
-from .keywords import KeywordIndex
-from .splitting import split
+from .keywords import KeywordIndex, matches
+from .reranking import CANDIDATES, Reranker
+from .splitting import outline, split
 from .vectors import VectorIndex
 
 K = 4  # passages where no number is asked for
 _GROUP = 256  # chunks that are embedded together; an interrupt loses no more than these
 _DEPTH = 50  # candidates from each way of searching
+_NUMBERED = ("line", "page", "slide", "part")  # places that say where, not what it is about
 _RRF = 60  # the constant of reciprocal rank fusion, as in its paper
 
 
@@ -61,6 +63,7 @@ class KnowledgeBase:
         self._next = 0
         self._vectors = VectorIndex(embedder.dimension)
         self._keywords: KeywordIndex | None = None
+        self._reranker: Reranker | None = None
 
     def __len__(self) -> int:
         """How many chunks there are."""
@@ -107,7 +110,7 @@ class KnowledgeBase:
         total = sum(len(source.chunks) for source in waiting)
         changed = sum(source.document.source in self._sources for source in waiting)
         for group in _groups(waiting):
-            texts = [text for source in group for text in _indexed(source)]
+            texts = [_indexed(source, chunk) for source in group for chunk in source.chunks]
             vectors = self.embedder.vectors(texts, _told(progress, done, total, began))
             row = 0
             with _uninterrupted():
@@ -149,17 +152,24 @@ class KnowledgeBase:
 
         Returns:
             Passages with scores from 0 to 1: the cosine, for ``keyword`` the share of the best BM25 score
-            there can be, for ``hybrid`` the higher of the two, so that its order need not be theirs. Neighbours
-            from one source are one passage; the same text twice is one.
+            there can be, for ``hybrid`` the higher of the two, so that its order need not be theirs; with a
+            cross-encoder its own. Neighbours from one source are one passage; the same text twice is one.
+
+        Raises:
+            ModelNotFoundError: no such cross-encoder.
+            MissingPackageError: sentence-transformers, which runs it, is not installed.
         """
         if not self._where or not question.strip():
             return []
         k = request.k or K
         found = self._ranked(question, max(_DEPTH, 4 * k), request.search)
+        if request.rerank:
+            found = self._reranked(question, self._different(found)[: max(CANDIDATES, 2 * k)], request.rerank)
         ranked = self._different([pair for pair in found if pair[1] >= request.min_score])
         if request.diversity:
             ranked = self._spread(ranked, 2 * k, request.diversity)
-        return self._passages(ranked, k)
+        passages = self._passages(ranked, k)
+        return [dataclasses.replace(found, matches=matches(found.text, question)) for found in passages]
 
     def save(self, folder: Path | str) -> None:
         """Save into a folder: all or nothing, see ``saving``.
@@ -281,9 +291,22 @@ class KnowledgeBase:
             scores[number] = max(scores[number], score)
         return sorted(((n, scores[n]) for n in fused), key=lambda pair: -fused[pair[0]])
 
+    def _reranked(self, question: str, found: list[tuple[int, float]], name: str) -> list[tuple[int, float]]:
+        """The same numbers with the scores of a cross-encoder and in their order."""
+        if self._reranker is None or self._reranker.name != name:
+            self._reranker = Reranker(name)
+        texts = []
+        for number, _ in found:
+            source, place = self._where[number]
+            texts.append(_indexed(self._sources[source], self._sources[source].chunks[place]))
+        scores = self._reranker.scores(question, texts)
+        pairs = [(number, score) for (number, _), score in zip(found, scores, strict=True)]
+        return sorted(pairs, key=lambda pair: -pair[1])
+
     def _texts(self) -> Iterator[tuple[int, str]]:
         for source in self._sources.values():
-            yield from zip(source.numbers, _indexed(source), strict=True)
+            for number, chunk in zip(source.numbers, source.chunks, strict=True):
+                yield number, _indexed(source, chunk)
 
     def _different(self, ranked: list[tuple[int, float]]) -> list[tuple[int, float]]:
         """Without the second of two chunks of the same words."""
@@ -357,12 +380,12 @@ def _uninterrupted() -> Iterator[None]:
         raise KeyboardInterrupt
 
 
-def _indexed(source: _Source) -> Iterator[str]:
-    """What is embedded and searched: the chunk under its source's name and its headings."""
-    title = PurePosixPath(source.document.source).stem
-    for chunk in source.chunks:
-        heading = "" if not chunk.place or chunk.place.startswith(("line", "page", "slide")) else f" > {chunk.place}"
-        yield f"{title}{heading}\n{source.document.text[chunk.start : chunk.end]}"
+def _indexed(source: _Source, chunk: Chunk) -> str:
+    """What is embedded and searched: the chunk under its source's name, its headings and what it hangs under."""
+    headings = "" if chunk.place.startswith(_NUMBERED) else chunk.place
+    text = source.document.text
+    above = [PurePosixPath(source.document.source).stem, headings, *outline(text, chunk.start)]
+    return f"{' > '.join(part for part in above if part)}\n{text[chunk.start : chunk.end]}"
 
 
 def _groups(sources: list[_Source]) -> Iterator[list[_Source]]:
