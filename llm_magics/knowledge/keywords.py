@@ -117,9 +117,13 @@ def _humps(word: str) -> list[str]:
 
 
 def _stem(word: str) -> str:
-    """Without the ending of an English plural (Harman 1991, "How effective is suffixing?")."""
+    """Without the ending of an English plural (Harman 1991, "How effective is suffixing?").
+
+    Behind a hissing sound the ``e`` goes too, of the singular as well: ``branches`` is found by ``branch``, and
+    ``caches`` by ``cache``.
+    """
     if len(word) > 3 and word.endswith("ies") and not word.endswith(("eies", "aies")):
         return word[:-3] + "y"
     if len(word) > 3 and word.endswith("s") and not word.endswith(("us", "ss")):
-        return word[:-1]
-    return word
+        word = word[:-1]
+    return word[:-1] if word.endswith(("che", "she", "sse", "xe", "ze")) else word

@@ -24,8 +24,10 @@ _REASONING = (
 )
 _LONGEST_NAME = 120  # characters of a passage's name
 
-# What chat templates put round turns: <|im_end|>, </s>, [INST], <<SYS>>, <start_of_turn>, and DeepSeek's with a wide bar (U+FF5C).
-_CONTROL = re.compile(r"<(?=[|\uff5c]|/?s>|/?<?/?SYS>|(?:start|end)_of_|[be]os>|/?think>)|\[(?=/?INST\])", re.IGNORECASE)
+# What chat templates put round turns: <|im_end|>, </s>, [INST], <<SYS>>, <start_of_turn>; DeepSeek's bar is wide.
+_CONTROL = re.compile(
+    r"<(?=[|\uff5c]|/?s>|/?<?/?SYS>|(?:start|end)_of_|[be]os>|/?think>)|\[(?=/?INST\])", re.IGNORECASE
+)
 _MARK = re.compile(r"\[(\d{1,3}(?:\s*[,;]\s*\d{1,3})*)\]")
 
 
