@@ -13,6 +13,7 @@ from ..errors import MissingPackageError
 _TERM = re.compile(r"\w+(?:[.\-_/]+\w+)*")
 _PART = re.compile(r"[^\W\d_]+|\d+")
 _CAMEL = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
+_K1, _B = 0.9, 0.4  # for passages, all about as long (Lin et al. 2021, doi:10.1145/3404835.3463238: Pyserini's)
 _COMMON = frozenset(
     """a about all an and any are as at be been but by can could did do does for from had has have how i if in into
     is it its may me my not of on or our shall should so than that the their them then there these they this to
@@ -42,7 +43,7 @@ class KeywordIndex:
             self._among.update(set(found))
         self._index: Any = None
         if self._among:
-            self._index = bm25s.BM25(method="lucene", k1=1.2, b=0.75)
+            self._index = bm25s.BM25(method="lucene", k1=_K1, b=_B)
             self._index.index(lists, show_progress=False)
 
     def search(self, question: str, count: int) -> list[tuple[int, float]]:
@@ -87,15 +88,42 @@ def terms(text: str) -> list[str]:
     return found
 
 
+def matches(text: str, question: str) -> tuple[tuple[int, int], ...]:
+    """Where words of a question stand in a text.
+
+    Args:
+        text: where to look.
+        question: in a person's words.
+
+    Returns:
+        Pairs of offsets into the text, in order. Words count as in the search: whole, whatever their plural
+        ending, and not the commonest ones; of a name such as ``gc.autoPackLimit`` the part that was asked for.
+    """
+    asked = set(terms(question))
+    found: list[tuple[int, int]] = []
+    for term in _TERM.finditer(text):
+        if term[0].lower() in asked:
+            found.append(term.span())
+            continue
+        for piece in _PART.finditer(text, *term.span()):
+            if any(_stem(part.lower()) in asked for part in _humps(piece[0]) if part.lower() not in _COMMON):
+                found.append(piece.span())
+    return tuple(found)
+
+
 def _humps(word: str) -> list[str]:
     """``autoPackLimit`` as ``auto``, ``Pack``, ``Limit``. Words of other alphabets stay whole."""
     return (_CAMEL.findall(word) if word.isascii() else []) or [word]
 
 
 def _stem(word: str) -> str:
-    """Without the ending of an English plural (Harman 1991, "How effective is suffixing?")."""
+    """Without the ending of an English plural (Harman 1991, "How effective is suffixing?").
+
+    Behind a hissing sound the ``e`` goes too, of the singular as well: ``branches`` is found by ``branch``, and
+    ``caches`` by ``cache``.
+    """
     if len(word) > 3 and word.endswith("ies") and not word.endswith(("eies", "aies")):
         return word[:-3] + "y"
     if len(word) > 3 and word.endswith("s") and not word.endswith(("us", "ss")):
-        return word[:-1]
-    return word
+        word = word[:-1]
+    return word[:-1] if word.endswith(("che", "she", "sse", "xe", "ze")) else word

@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from pathlib import PurePosixPath
 from typing import TypeVar
 
-from .base import Chunk
+from .base import Chunk, Document
+from .splitting import outline
 
 T = TypeVar("T")
 
+_NUMBERED = ("line", "page", "slide", "part")  # places that say where, not what it is about
 RRF = 60  # the constant of reciprocal rank fusion, as in its paper
 
 
@@ -60,15 +62,16 @@ def place_of(labels: Sequence[str]) -> str:
     return different[0] if len(different) == 1 else f"{different[0]} to {different[-1]}"
 
 
-def heading(source: str, chunk: Chunk) -> str:
-    """What is embedded in front of a chunk: its source's name and the headings above it.
+def heading(document: Document, chunk: Chunk) -> str:
+    """What is embedded in front of a chunk: its source's name, its headings, and the term or list it hangs under.
 
     A piece cut from a manual seldom says what it is about. A document that was not cut has nothing in front.
     """
     if not chunk.place:
         return ""
-    above = "" if chunk.place.startswith(("line", "page", "slide")) else f" > {chunk.place}"
-    return f"{PurePosixPath(source).stem}{above}\n"
+    headings = "" if chunk.place.startswith(_NUMBERED) else chunk.place
+    above = [PurePosixPath(document.source).stem, headings, *outline(document.text, chunk.start)]
+    return f"{' > '.join(part for part in above if part)}\n"
 
 
 def unit(score: float) -> float:

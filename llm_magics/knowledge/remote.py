@@ -317,7 +317,7 @@ class StoreBase:
         from langchain_core.documents import Document as StoredDocument
 
         document, chunk = source.document, source.chunks[number]
-        head = heading(document.source, chunk)
+        head = heading(document, chunk)
         about = {
             **document.metadata,
             "source": document.source,

@@ -23,6 +23,9 @@ SIZE = 1000
 _ATX = re.compile(r"(#{1,6})[ \t]+(.+?)[ \t]*#*[ \t]*")
 _RULE = re.compile(r"([=\-~^\"'+*`])\1{2,}[ \t]*")
 _FENCE = re.compile(r"[ ]{0,3}(```|~~~)")
+_LEAD = re.compile(r"[ \t]*(?::[ \t]+)?")
+_WIDEST = 100  # characters of a line that names what hangs under it
+_FAR = 400  # lines that are looked through for it
 _PROSE = ("text", "markdown", "html")
 
 
@@ -166,6 +169,42 @@ def find_headings(text: str) -> list[Heading]:
         before, before_start = bare, start
         start += len(line)
     return found
+
+
+def outline(text: str, start: int, *, depth: int = 3) -> list[str]:
+    """The lines that what stands at an offset hangs under, the outermost first.
+
+    Above a description that is the term it describes, above an item its list, above a statement its function:
+    the nearest line before that is indented less, and so on outwards. A piece cut from a manual's list of
+    options is found by the option's name through this.
+
+    Args:
+        text: the document.
+        start: the offset.
+        depth: lines at most, the innermost ones.
+
+    Returns:
+        The lines without their indentation; lines of prose are left out.
+    """
+    at = text.rfind("\n", 0, start) + 1
+    limit = _indent(text[at : at + _WIDEST])
+    found: list[str] = []
+    for _ in range(_FAR):
+        if not limit or not at:
+            break
+        before = text.rfind("\n", 0, at - 1) + 1
+        line = text[before : at - 1]
+        at = before
+        if line.strip() and (indent := _indent(line)) < limit:
+            limit = indent
+            if len(line.strip()) <= _WIDEST:
+                found.append(line.strip(" \t:"))
+    return found[:depth][::-1]
+
+
+def _indent(line: str) -> int:
+    """Columns before a line's first character; ``:`` opens the description of a term in Markdown."""
+    return len(_LEAD.match(line)[0].expandtabs())  # type: ignore[index]  # it fits the empty text
 
 
 class _Places:

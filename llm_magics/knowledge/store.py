@@ -24,8 +24,9 @@ from ..messages import Passage, RetrievalRequest, Splitting
 from ..results import Added, IndexingProgress
 from . import saving
 from .base import Chunk, Document, TextEmbedder, shown
-from .keywords import KeywordIndex
+from .keywords import KeywordIndex, matches
 from .passages import fused, grouped, heading, place_of, unit
+from .reranking import CANDIDATES, Reranker
 from .splitting import split
 from .vectors import VectorIndex
 
@@ -65,6 +66,7 @@ class KnowledgeBase:
         self._vectors = VectorIndex(embedder.dimension)
         self._keywords: KeywordIndex | None = None
         self._lock = threading.RLock()  # LangChain asks from several threads at once
+        self._reranker: Reranker | None = None
 
     def __len__(self) -> int:
         """How many chunks there are."""
@@ -111,7 +113,7 @@ class KnowledgeBase:
         total = sum(len(source.chunks) for source in waiting)
         changed = sum(source.document.source in self._sources for source in waiting)
         for group in _groups(waiting):
-            texts = [text for source in group for text in _indexed(source)]
+            texts = [_indexed(source, chunk) for source in group for chunk in source.chunks]
             vectors = self.embedder.vectors(texts, _told(progress, done, total, began))
             row = 0
             with _uninterrupted(), self._lock:
@@ -155,18 +157,25 @@ class KnowledgeBase:
 
         Returns:
             Passages with scores from 0 to 1: the cosine, for ``keyword`` the share of the best BM25 score
-            there can be, for ``hybrid`` the higher of the two, so that its order need not be theirs. Neighbours
-            from one source are one passage; the same text twice is one.
+            there can be, for ``hybrid`` the higher of the two, so that its order need not be theirs; with a
+            cross-encoder its own. Neighbours from one source are one passage; the same text twice is one.
+
+        Raises:
+            ModelNotFoundError: no such cross-encoder.
+            MissingPackageError: sentence-transformers, which runs it, is not installed.
         """
         if not self._where or not question.strip():
             return []
         k = request.k or K
         with self._lock:
             found = self._ranked(question, max(_DEPTH, 4 * k), request.search)
+            if request.rerank:
+                found = self._reranked(question, self._different(found)[: max(CANDIDATES, 2 * k)], request.rerank)
             ranked = self._different([pair for pair in found if pair[1] >= request.min_score])
             if request.diversity:
                 ranked = self._spread(ranked, 2 * k, request.diversity)
-            return self._passages(ranked, k)
+            passages = self._passages(ranked, k)
+        return [dataclasses.replace(passage, matches=matches(passage.text, question)) for passage in passages]
 
     def document(self, source: str) -> Document | None:
         """The document of a source; None where there is none."""
@@ -314,9 +323,22 @@ class KnowledgeBase:
         order = fused([[number for number, _ in dense], [number for number, _ in words]])
         return [(number, scores[number]) for number in order]
 
+    def _reranked(self, question: str, found: list[tuple[int, float]], name: str) -> list[tuple[int, float]]:
+        """The same numbers with the scores of a cross-encoder and in their order."""
+        if self._reranker is None or self._reranker.name != name:
+            self._reranker = Reranker(name)
+        texts = []
+        for number, _ in found:
+            source, place = self._where[number]
+            texts.append(_indexed(self._sources[source], self._sources[source].chunks[place]))
+        scores = self._reranker.scores(question, texts)
+        pairs = [(number, score) for (number, _), score in zip(found, scores, strict=True)]
+        return sorted(pairs, key=lambda pair: -pair[1])
+
     def _texts(self) -> Iterator[tuple[int, str]]:
         for source in self._sources.values():
-            yield from zip(source.numbers, _indexed(source), strict=True)
+            for number, chunk in zip(source.numbers, source.chunks, strict=True):
+                yield number, _indexed(source, chunk)
 
     def _different(self, ranked: list[tuple[int, float]]) -> list[tuple[int, float]]:
         """Without the second of two chunks of the same words."""
@@ -377,10 +399,9 @@ def _uninterrupted() -> Iterator[None]:
         raise KeyboardInterrupt
 
 
-def _indexed(source: _Source) -> Iterator[str]:
-    """What is embedded and searched: the chunk under its source's name and its headings."""
-    for chunk in source.chunks:
-        yield heading(source.document.source, chunk) + source.document.text[chunk.start : chunk.end]
+def _indexed(source: _Source, chunk: Chunk) -> str:
+    """What is embedded and searched: the chunk under what it hangs under."""
+    return heading(source.document, chunk) + source.document.text[chunk.start : chunk.end]
 
 
 def _groups(sources: list[_Source]) -> Iterator[list[_Source]]:

@@ -1,12 +1,15 @@
 """Retrieval-augmented generation: the prompt that puts passages first and the question last.
 
 What stays the same from question to question stands in front, so that its key/value cache can serve the
-next one. Passages are data: each stands in a fence that its own text cannot close.
+next one. Passages are data: each stands in a fence that its own text cannot close, and nothing in it can be
+taken for the end of a turn.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from ..errors import InputError
 from ..messages import Example, Message, Passage
@@ -19,6 +22,21 @@ _INSTRUCTION = (
 _REASONING = (
     'First quote what matters. Then write one last line that begins with "Answer:" and gives only the final answer.'
 )
+_LONGEST_NAME = 120  # characters of a passage's name
+
+# What chat templates put round turns: <|im_end|>, </s>, [INST], <<SYS>>, <start_of_turn>; DeepSeek's bar is wide.
+_CONTROL = re.compile(
+    r"<(?=[|\uff5c]|/?s>|/?<?/?SYS>|(?:start|end)_of_|[be]os>|/?think>)|\[(?=/?INST\])", re.IGNORECASE
+)
+_MARK = re.compile(r"\[(\d{1,3}(?:\s*[,;]\s*\d{1,3})*)\]")
+
+
+class Citation(NamedTuple):
+    """A mark such as ``[1]`` in an answer: where it stands, and the numbers of the passages it names."""
+
+    start: int
+    end: int
+    numbers: tuple[int, ...]
 
 
 def build(
@@ -50,7 +68,42 @@ def build(
     turns: list[Message] = []
     for example in examples:
         turns += [Message("user", example.input), Message("assistant", example.output)]
-    read = "\n\n".join(f"[{number}] {passage.name}\n{passage.text}" for number, passage in enumerate(passages, start=1))
+    read = "\n\n".join(_fenced(number, passage) for number, passage in enumerate(passages, start=1))
     instruction = _INSTRUCTION if passages else ""
     parts = [read, instruction, _REASONING if reasoning else "", f"Question: {asked}" if passages else asked]
     return (*system_turn(system), *turns, Message("user", "\n\n".join(part for part in parts if part)))
+
+
+def citations(answer: str, count: int) -> tuple[Citation, ...]:
+    """Where an answer names its passages.
+
+    Args:
+        answer: the model's text.
+        count: how many passages it was given.
+
+    Returns:
+        Marks such as ``[1]`` and ``[1, 3]`` in order, with the numbers that exist. A mark that names no passage
+        is left out, as is one that is part of a Markdown link or of code between backticks.
+    """
+    code = [found.span() for found in re.finditer(r"(`+)(?!`).+?(?<!`)\1(?!`)", answer, re.DOTALL)]
+    found: list[Citation] = []
+    for mark in _MARK.finditer(answer):
+        numbers = tuple(dict.fromkeys(n for n in map(int, re.findall(r"\d+", mark[1])) if 1 <= n <= count))
+        link = answer[mark.end() : mark.end() + 1] == "("
+        if numbers and not link and not any(a <= mark.start() < b for a, b in code):
+            found.append(Citation(mark.start(), mark.end(), numbers))
+    return tuple(found)
+
+
+def _fenced(number: int, passage: Passage) -> str:
+    """A numbered passage between two rows of quotation marks, more of them than stand in a row in its text."""
+    text = _harmless(passage.text.strip())
+    longest = max((len(row) for row in re.findall('"{3,}', text)), default=2)
+    fence = '"' * (longest + 1)
+    name = _harmless(" ".join("".join(c if c.isprintable() else " " for c in passage.name).split()))
+    return f"[{number}] {name[:_LONGEST_NAME]}\n{fence}\n{text}\n{fence}"
+
+
+def _harmless(text: str) -> str:
+    """Without the marks of chat templates: a tokenizer would make of them the end of the turn."""
+    return _CONTROL.sub(lambda found: f"{found[0]} ", text)

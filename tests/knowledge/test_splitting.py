@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from llm_magics.errors import InputError
 from llm_magics.knowledge.base import Document
-from llm_magics.knowledge.splitting import SPLITTERS, find_headings, split
+from llm_magics.knowledge.splitting import SPLITTERS, find_headings, outline, split
 from llm_magics.messages import Splitting
 
 MANUAL = "# Git\n\nA tool.\n\n## Commit\n\nRecords changes.\n\n```\n# no heading\n```\n\n## Push\n\nSends them.\n"
@@ -67,3 +67,25 @@ def test_token_counts_with_the_models_own_tokens():
 def test_what_does_not_fit_is_named(options, said):
     with pytest.raises(InputError, match=said):
         split(Document("text", "a"), Splitting(*options))
+
+
+def test_a_description_hangs_under_its_term():
+    text = "core.limit\n:   The limit.\n    It is 5.\n\n    small\n    :   Up to 2.\n\ncore.next\n:   More.\n"
+    assert outline(text, text.index("It is 5")) == ["core.limit"]
+    assert outline(text, text.index("Up to 2")) == ["core.limit", "small"]
+    assert outline(text, text.index("core.next")) == []
+
+
+def test_a_statement_hangs_under_its_function_and_class():
+    text = "class Cat:\n    def eat(self):\n        a = 1\n        return a\n"
+    assert outline(text, text.index("return")) == ["class Cat", "def eat(self)"]
+
+
+def test_prose_at_the_edge_hangs_under_nothing():
+    assert outline("One line.\nAnother line.\n", 12) == []
+
+
+@given(text=st.text(alphabet="ab:\t \n", max_size=200), at=st.integers(0, 200))
+def test_the_outline_of_any_text_is_made_of_lines_before_it(text, at):
+    above = text[: min(at, len(text))]
+    assert all(line in above for line in outline(text, min(at, len(text))))

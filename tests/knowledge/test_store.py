@@ -194,19 +194,24 @@ def test_many_vectors_get_an_index_that_finds_98_of_100(monkeypatch):
     assert index.of([200]) @ vectors[200] > 0.999
 
 
-@pytest.mark.model
-def test_vectors_are_those_of_encode(minilm):
-    texts = ["cats", "", "a longer text " * 50, "naïve Ünïcode 中文", *SENTENCES]
-    ours = minilm.vectors(texts)
-    theirs = minilm._model.encode(texts, batch_size=32, normalize_embeddings=True)
-    assert ours.dtype == np.float32 and ours.shape == (len(texts), minilm.dimension)
-    assert (ours * theirs).sum(axis=1).min() >= 0.999
-    assert minilm.question("cats") @ ours[0] >= 0.999
-
-
 def test_passages_are_frozen_values(base):
     base.add([Document("# Pets\n\ncats eat fish", "a.md", "markdown")])
     (passage,) = base.search("cats")
     assert passage.place == "Pets"
     with pytest.raises(dataclasses.FrozenInstanceError):
         passage.text = ""
+
+
+def test_an_option_is_found_by_its_name_in_a_chunk_that_does_not_hold_it(base):
+    filler = "\n\n".join(f"    Sentence {number} says nothing of use at all." for number in range(12))
+    text = f"core.packLimit\n:   Its use.\n\n{filler}\n\n    The default is 50.\n\ncore.other\n:   The default is 7.\n"
+    base.add([Document(text, "config.md", "markdown")], Splitting(size=120))
+    best = base.search("default of core.packLimit", RetrievalRequest(k=1, search="keyword"))[0]
+    assert "The default is 50." in best.text
+
+
+def test_the_words_of_the_question_are_marked_in_each_passage(base):
+    base.add([Document("The cats eat fish.", "a"), Document("A dog and a cat.", "b")])
+    for passage in base.search("What do cats eat?", RetrievalRequest(k=2)):
+        words = [passage.text[start:end] for start, end in passage.matches]
+        assert words == (["cats", "eat"] if passage.source == "a" else ["cat"])
