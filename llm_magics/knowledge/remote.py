@@ -82,7 +82,7 @@ class StoreBase:
         try:
             from langchain_core.vectorstores import VectorStore
         except ImportError as error:
-            raise MissingPackageError(error.name or "langchain_core", "rag") from error
+            raise MissingPackageError((error.name or "langchain_core").partition(".")[0], "rag") from error
         if not isinstance(store, VectorStore):
             raise InputError(
                 f"a {type(store).__name__} is no vector store",

@@ -265,7 +265,7 @@ async def test_many_threads_add_and_search_at_once(session: Session) -> None:
 
 def test_without_langchain_the_line_to_type_is_told(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "langchain_core", None)
-    monkeypatch.delitem(sys.modules, "llm_magics.integrations.chat_model")
+    monkeypatch.delitem(sys.modules, "llm_magics.integrations.chat_model", raising=False)
     for name in [name for name in sys.modules if name.startswith("langchain_core.")]:
         monkeypatch.delitem(sys.modules, name)
     with pytest.raises(MissingPackageError, match=r'is not installed. Type %pip install "llm_magics\[rag'):

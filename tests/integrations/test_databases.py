@@ -127,7 +127,7 @@ def test_the_magics_use_a_database_with_one_line(open_notebook: Any, open_store:
     notebook.good("%rag_add --store database")
     notebook.good("%rag_add " + " ".join(farm))
     answer = notebook.good("%%rag\nWhat do llamas eat?").value
-    assert answer == "Hay and grass [1]." and answer.sources[0].source == "farm/llamas.md"
+    assert answer == "Hay and grass [1]." and farm[0].endswith(answer.sources[0].source)
 
 
 def test_milvus_with_fixed_columns_says_how_to_open_it(session: Session, milvus: Any) -> None:
