@@ -297,15 +297,17 @@ class IndexingProgress:
 
     Attributes:
         done: chunks that have their vectors.
-        total: chunks in all; 0 while the documents are still being read.
+        total: chunks in all; 0 while they are not known.
         seconds: since the indexing began.
-        name: what is being read, such as a file's path; empty after that.
+        status: what goes on, such as ``reading notes.md``; empty while vectors are made.
+        long: whether the step that begins now tells nothing for seconds, so that it is worth showing at once.
     """
 
     done: int
     total: int
     seconds: float
-    name: str = ""
+    status: str = ""
+    long: bool = False
 
     @property
     def speed(self) -> float:

@@ -57,7 +57,7 @@ def show_indexing(indexing: Indexing, *, shell: Any, silent: bool = False, updat
 
     def paint(progress: IndexingProgress) -> None:
         nonlocal due
-        if time.monotonic() >= due:
+        if progress.long or time.monotonic() >= due:
             view.paint(progress)
             due = time.monotonic() + 1 / updates_per_second
 
@@ -110,10 +110,10 @@ def progress_items(progress: IndexingProgress) -> list[str]:
     """How far the work is, in words.
 
     Args:
-        progress: chunks done and in all, seconds so far, and what is being read.
+        progress: chunks done and in all, seconds so far, and what goes on.
     """
-    if not progress.total:
-        return [f"reading {one_line(progress.name)}" if progress.name else "reading"]
+    if progress.status or not progress.total:
+        return [one_line(progress.status) or "reading"]
     items = [f"{progress.done:,} of {card.counted(progress.total, 'chunk')}"]
     if progress.done:
         items += [f"{_rate(progress.speed)} chunks/s"]

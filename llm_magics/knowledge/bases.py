@@ -166,13 +166,12 @@ class KnowledgeBases:
 
         Raises:
             InputError: there is no text.
-            KnowledgeError: as ``open``.
+            KnowledgeError: when it runs, as ``open``.
         """
         if not text.strip():
             raise InputError("there is nothing to add", "Type the text below the %%rag_add line, or %rag_add FILE")
-        base = self.open(name, embedding=embedding)
         document = Document(text.strip("\n"), f"cell:{cell[:8] or _digest(text)}", title=_title(text))
-        return self._indexing(base, lambda progress: loaders.Loaded([document]), splitting)
+        return self._indexing(name, embedding, lambda progress: loaders.Loaded([document]), splitting)
 
     def add_sources(
         self,
@@ -195,16 +194,18 @@ class KnowledgeBases:
             private: whether a page may redirect to this machine or the local network.
 
         Raises:
-            KnowledgeError: as ``open``; when it runs, nothing of a name, or with ``strict`` what cannot be read.
+            KnowledgeError: when it runs, as ``open``; nothing of a name, or with ``strict`` what cannot be read.
         """
-        base = self.open(name, embedding=embedding)
 
         def documents(progress: Progress) -> loaders.Loaded:
             began = time.perf_counter()
-            tell = lambda file: progress(IndexingProgress(0, 0, time.perf_counter() - began, file))  # noqa: E731
+
+            def tell(file: str) -> None:
+                progress(IndexingProgress(0, 0, time.perf_counter() - began, f"reading {file}"))
+
             return loaders.load(sources, strict=strict, private=private, progress=tell)
 
-        return self._indexing(base, documents, splitting)
+        return self._indexing(name, embedding, documents, splitting)
 
     def add_variable(
         self, value: Any, variable: str, name: str = "", *, splitting: Splitting | None = None, embedding: str = ""
@@ -220,11 +221,10 @@ class KnowledgeBases:
 
         Raises:
             InputError: the value is something else.
-            KnowledgeError: as ``open``.
+            KnowledgeError: when it runs, as ``open``.
         """
         found = loaders.from_variable(value, variable)
-        base = self.open(name, embedding=embedding)
-        return self._indexing(base, lambda progress: loaders.Loaded(found), splitting)
+        return self._indexing(name, embedding, lambda progress: loaders.Loaded(found), splitting)
 
     def remove(self, source: str, name: str = "") -> int:
         """Take a source out of a base; returns how many chunks it had.
@@ -279,10 +279,20 @@ class KnowledgeBases:
             return self.info(base)
 
     def _indexing(
-        self, base: Base, documents: Callable[[Progress], loaders.Loaded], splitting: Splitting | None
+        self,
+        name: str,
+        embedding: str,
+        documents: Callable[[Progress], loaders.Loaded],
+        splitting: Splitting | None,
     ) -> Indexing:
+        name = name or next(reversed(self._bases), DEFAULT)
+
         def work(progress: Progress) -> Added:
-            began, before = time.perf_counter(), len(base)
+            began = time.perf_counter()
+            if name not in self._bases and (wanted := embedding or self._settings.embedding) not in self._embedders:
+                progress(IndexingProgress(0, 0, 0.0, f"opening {wanted}", long=True))
+            base = self.open(name, embedding=embedding)
+            before = len(base)
             try:
                 loaded = documents(progress)
                 added = base.add(loaded.documents, splitting or Splitting(), progress=progress)
@@ -293,7 +303,10 @@ class KnowledgeBases:
             self._keep(base)
             return dataclasses.replace(added, seconds=time.perf_counter() - began, skipped=loaded.skipped)
 
-        return Indexing(base.name, work, lambda: self.info(base))
+        def info() -> KnowledgeBaseInfo:
+            return self.info(self._bases[name]) if name in self._bases else KnowledgeBaseInfo(name, 0, 0, "", "")
+
+        return Indexing(name, work, info)
 
     def _keep(self, base: Base) -> None:
         """Save a base that lives in the project's folder."""

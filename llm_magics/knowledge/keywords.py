@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 from collections import Counter
@@ -80,12 +81,16 @@ def terms(text: str) -> list[str]:
     """
     found: list[str] = []
     for term in _TERM.findall(text):
-        whole = term.lower()
-        parts = [part.lower() for piece in _PART.findall(term) for part in _humps(piece)]
-        if len(parts) > 1:
-            found.append(whole)
-        found += [_stem(part) for part in parts if part not in _COMMON]
+        found += _words(term)
     return found
+
+
+@functools.lru_cache(maxsize=1 << 16)  # texts are made of few words: five of six are seen again
+def _words(term: str) -> tuple[str, ...]:
+    """A term whole, where it has parts, and its parts that count."""
+    parts = [part.lower() for piece in _PART.findall(term) for part in _humps(piece)]
+    whole = (term.lower(),) if len(parts) > 1 else ()
+    return (*whole, *(_stem(part) for part in parts if part not in _COMMON))
 
 
 def matches(text: str, question: str) -> tuple[tuple[int, int], ...]:

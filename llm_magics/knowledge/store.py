@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 K = 4  # passages where no number is asked for
 _GROUP = 256  # chunks that are embedded together; an interrupt loses no more than these
+_SLOW = 5_000  # chunks from which on the index of their words takes more than a second
 _DEPTH = 50  # candidates from each way of searching
 
 
@@ -121,8 +122,17 @@ class KnowledgeBase:
                     self._put(source, vectors[row : row + len(source.chunks)])
                     row += len(source.chunks)
             done += len(texts)
+        self._prepare(lambda status: progress and progress(IndexingProgress(done, total, 0.0, status, long=True)))
         seconds = time.perf_counter() - began
         return Added(len(waiting) - changed, changed, len(latest) - len(waiting), total, seconds)
+
+    def _prepare(self, say: Callable[[str], object]) -> None:
+        """Do now, where it is told, what would make the first search of a large base slow."""
+        with self._lock:
+            self._vectors.fit(say)
+            if self._keywords is None and len(self) > _SLOW:
+                say(f"indexing the words of {len(self):,} chunks")
+                self._keywords = KeywordIndex(dict(self._texts()))
 
     def remove(self, source: str) -> int:
         """Take a source out; returns how many chunks it had.

@@ -88,7 +88,7 @@ class VectorIndex:
             scores, numbers = self._index.search(question.reshape(1, -1), count)
         return [(int(n), float(s)) for n, s in zip(numbers[0], scores[0], strict=True) if n >= 0]
 
-    def fit(self, say: Callable[[str], None] | None = None) -> None:
+    def fit(self, say: Callable[[str], object] | None = None) -> None:
         """Take the kind of index that fits the count. Quick where nothing changes.
 
         An interrupt leaves the index as it was. Called while vectors are added, it keeps memory low: what is in
@@ -100,7 +100,7 @@ class VectorIndex:
         if len(self) <= EXACT or len(self) < _GROWTH * self._trained_on:
             return
         if say is not None:
-            say(f"Sorting {len(self):,} vectors into lists, for a quick search…")
+            say(f"sorting {len(self):,} vectors into lists")
         faiss = _faiss()
         numbers = self._numbers()
         index = self._trained(numbers)

@@ -35,7 +35,7 @@ def an_indexing(
     def work(progress: Callable[[IndexingProgress], None]) -> Added:
         for step in range(steps):
             time.sleep(seconds / steps)
-            name = "a\nb.md" if step < steps // 2 else ""
+            name = "reading a\nb.md" if step < steps // 2 else ""
             progress(IndexingProgress(0 if name else step, 0 if name else steps, 0.01 + seconds * step / steps, name))
         if error is not None:
             raise error
@@ -76,7 +76,7 @@ def test_the_bar_is_painted_at_most_ten_times_a_second(page: Any, monkeypatch: p
 @pytest.mark.parametrize(
     ("progress", "said"),
     [
-        (IndexingProgress(0, 0, 1.0, "guide/a\nb.md"), "reading guide/a b.md"),
+        (IndexingProgress(0, 0, 1.0, "reading guide/a\nb.md"), "reading guide/a b.md"),
         (IndexingProgress(0, 0, 1.0), "reading"),
         (IndexingProgress(0, 1, 1.0), "0 of 1 chunk"),
         (IndexingProgress(120, 4509, 4.0), "120 of 4,509 chunks · 30 chunks/s · 3 min left"),

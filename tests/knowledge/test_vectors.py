@@ -97,7 +97,7 @@ def test_one_line_says_that_vectors_are_sorted_and_only_when_they_are(vectors: A
     index.fit(said.append)
     index.add(range(EXACT + 1, COUNT), vectors[EXACT + 1 :])
     index.fit(said.append)
-    assert said == ["Sorting 50,001 vectors into lists, for a quick search…"]
+    assert said == ["sorting 50,001 vectors into lists"]
 
 
 def test_an_interrupted_sorting_leaves_the_index_as_it_was(vectors: Any, monkeypatch: pytest.MonkeyPatch) -> None:
