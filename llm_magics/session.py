@@ -355,7 +355,7 @@ class Session:
             ModelError: as ``ask``.
         """
         request, retrieval = request or AskRequest(), retrieval or RetrievalRequest()
-        passages = self.retrieve(text, retrieval) if context else ()
+        passages = self._excerpts(text, retrieval) if context else ()
         if context and not passages:
             return self._asker.without_model("rag", text, self._nothing_found(text, retrieval), request)
         name, opened = self._model(request.model)
@@ -363,8 +363,7 @@ class Session:
         system = self._asker.system(request)
 
         def build(step: int) -> Sequence[Message]:
-            shorter = _shortened(passages, step)
-            return rag.build(text, shorter, system=system, examples=given, reasoning=reasoning)
+            return rag.build(text, _shortened(passages, step), system=system, examples=given, reasoning=reasoning)
 
         prompt, step = _fitting(opened, options, build, len(passages) + _HALVINGS)
         read = _shortened(passages, step)
@@ -374,6 +373,13 @@ class Session:
             self._say(f"The model reads {of}{cut}: {name} has room for {opened.info.context} tokens")
         question = Question("rag", text, name, opened, prompt, options, request, reasoning, read)
         return self._asker.one_answer(question)
+
+    def _excerpts(self, text: str, retrieval: RetrievalRequest) -> tuple[Passage, ...]:
+        """The sentences that a model is given to read."""
+        passages = self.retrieve(text, retrieval)
+        from .knowledge.excerpts import COUNT, excerpts
+
+        return excerpts(text, passages, count=retrieval.k or COUNT)
 
     def _nothing_found(self, text: str, retrieval: RetrievalRequest) -> str:
         base = self.knowledge.find(retrieval.knowledge_base)
