@@ -423,7 +423,7 @@ class Session:
             ModelError: as ``ask``.
         """
         request, retrieval = request or AskRequest(), retrieval or RetrievalRequest()
-        passages = tuple(self.retrieve(text, retrieval)) if context else ()
+        passages = self._excerpts(text, retrieval) if context else ()
         if context and not passages:
             return self._asker.without_model("rag", text, self._nothing_found(text, retrieval), request)
         name, opened = self._model(request.model)
@@ -431,8 +431,7 @@ class Session:
         system = self._asker.system(request)
 
         def build(step: int) -> Sequence[Message]:
-            shorter = _shortened(passages, step)
-            return rag.build(text, shorter, system=system, examples=given, reasoning=reasoning)
+            return rag.build(text, _shortened(passages, step), system=system, examples=given, reasoning=reasoning)
 
         prompt, step = _fitting(opened, options, build, len(passages) - 1 + _HALVINGS if passages else 0)
         read = _shortened(passages, step)
@@ -440,6 +439,13 @@ class Session:
             self._say(_read_of(passages, read, name, opened.info.context))
         question = Question("rag", text, name, opened, prompt, options, request, reasoning, read)
         return self._asker.one_answer(question)
+
+    def _excerpts(self, text: str, retrieval: RetrievalRequest) -> tuple[Passage, ...]:
+        """The sentences that a model is given to read."""
+        from .knowledge.excerpts import COUNT, excerpts
+
+        passages = self.retrieve(text, retrieval)
+        return excerpts(text, passages, count=retrieval.k or COUNT)
 
     def _nothing_found(self, text: str, retrieval: RetrievalRequest) -> str:
         base = self.knowledge.find(retrieval.knowledge_base)

@@ -2,7 +2,8 @@
 
 A small model answers better from a quarter of the text: of twenty questions with the right passage it
 answered 10 to 11 with 250 characters round the answer and 6 to 8 with 1,000. So each passage is cut to
-the run of sentences that is nearest to the question, by words and, where an embedder is given, by meaning.
+the run of sentences that shares most with the question. Comparing them by meaning too took 0.3 s more a
+question, and kept the answer in 13 of 20 instead of 12.
 """
 
 from __future__ import annotations
@@ -13,23 +14,29 @@ import re
 from collections.abc import Sequence
 
 from ..messages import Passage
-from .base import TextEmbedder
 from .keywords import KeywordIndex
 from .splitting import outline
 
 SIZE = 300  # characters of an excerpt
 COUNT = 3  # excerpts that a model is given
 
-_EDGE = re.compile(r"(?<=[.!?:])\s+(?=\S)|\n\s*\n\s*|\n(?=\S)")
+_RANK = 4  # what the order of the passages counts for beside the nearness of their sentences
+_HINT = 0.15  # what a number counts for where one is asked for
+
+# Questions that a number answers, and numbers: the expected type of the answer (Li and Roth 2002, C02-1150).
+_ASKS_NUMBER = re.compile(
+    r"\bhow (?:many|much|long|often|large|big|old|far|fast|high)\b"
+    r"|\b(?:number|value|size|limit|port|percentage|status|code|default|maximum|minimum|largest|smallest)\b",
+    re.IGNORECASE,
+)
+_NUMBER = re.compile(
+    r"\b\d|\b(?:one|two|three|four|five|six|seven|eight|nine|ten|hundred|thousand|million)\b", re.IGNORECASE
+)
+_EDGE = re.compile(r"(?:(?<=[.!?])|(?<=\w:))\s+(?=\S)|\n\s*\n\s*|\n(?=[^\s:])")  # a term stays with its description
 
 
 def excerpts(
-    question: str,
-    passages: Sequence[Passage],
-    *,
-    size: int = SIZE,
-    count: int = COUNT,
-    embedder: TextEmbedder | None = None,
+    question: str, passages: Sequence[Passage], *, size: int = SIZE, count: int = COUNT
 ) -> tuple[Passage, ...]:
     """Cut passages to what is nearest to a question.
 
@@ -38,7 +45,6 @@ def excerpts(
         passages: what was found, the best first.
         size: longest excerpt in characters; one sentence that is longer is kept whole up to twice that.
         count: excerpts at most.
-        embedder: compares by meaning too; without it shared words alone decide.
 
     Returns:
         Excerpts, the nearest first, at most one a passage. Their offsets are those in the source, and their
@@ -52,16 +58,13 @@ def excerpts(
     scores = dict(KeywordIndex(dict(enumerate(texts))).search(question, len(texts)))
     ranks = {id(passage): 1 / (_RANK + rank) for rank, passage in enumerate(passages)}
     total = [scores.get(row, 0.0) + ranks[id(span[0])] for row, span in enumerate(spans)]
-    if embedder is not None:
-        cosines = embedder.vectors(texts) @ embedder.question(question)
-        total = [value + float(cosine) for value, cosine in zip(total, cosines, strict=True)]
+    if _ASKS_NUMBER.search(question):
+        found = (bool(_NUMBER.search(passage.text, start, end)) for passage, start, end in spans)
+        total = [value + _HINT * numbers for value, numbers in zip(total, found, strict=True)]
     best: dict[int, int] = {}
     for row in sorted(range(len(spans)), key=lambda row: -total[row]):
         best.setdefault(id(spans[row][0]), row)
     return tuple(_cut(*spans[row]) for row in list(best.values())[:count])
-
-
-_RANK = 4  # what the order of the passages counts for beside the nearness of their sentences
 
 
 def _windows(text: str, size: int) -> list[tuple[int, int]]:

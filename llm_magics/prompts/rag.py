@@ -1,8 +1,9 @@
 """Retrieval-augmented generation: the prompt that puts passages first and the question last.
 
 What stays the same from question to question stands in front, so that its key/value cache can serve the
-next one. Passages are data: each stands in a fence that its own text cannot close, and nothing in it can be
-taken for the end of a turn.
+next one. Passages are data: each stands on one line of its own, which its text cannot leave, and nothing in
+it can be taken for the end of a turn. Rows of quotation marks round it would hold it as well, and cost a small
+model right answers.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from ..messages import Example, Message, Passage
 from .plain import system_turn, trim
 
 _INSTRUCTION = (
-    "Answer the question with the passages above alone, and name the passage in brackets, such as [1]. "
-    "If they do not hold the answer, say: not in the documents."
+    "Answer from the passages above in one short sentence that quotes their words and ends with the passage's "
+    "number in brackets, such as [1]. If they do not answer it, say: not in the documents."
 )
 _REASONING = (
     'First quote what matters. Then write one last line that begins with "Answer:" and gives only the final answer.'
@@ -68,7 +69,7 @@ def build(
     turns: list[Message] = []
     for example in examples:
         turns += [Message("user", example.input), Message("assistant", example.output)]
-    read = "\n\n".join(_fenced(number, passage) for number, passage in enumerate(passages, start=1))
+    read = "\n".join(_line(number, passage) for number, passage in enumerate(passages, start=1))
     instruction = _INSTRUCTION if passages else ""
     parts = [read, instruction, _REASONING if reasoning else "", f"Question: {asked}" if passages else asked]
     return (*system_turn(system), *turns, Message("user", "\n\n".join(part for part in parts if part)))
@@ -95,15 +96,13 @@ def citations(answer: str, count: int) -> tuple[Citation, ...]:
     return tuple(found)
 
 
-def _fenced(number: int, passage: Passage) -> str:
-    """A numbered passage between two rows of quotation marks, more of them than stand in a row in its text."""
-    text = _harmless(passage.text.strip())
-    longest = max((len(row) for row in re.findall('"{3,}', text)), default=2)
-    fence = '"' * (longest + 1)
-    name = _harmless(" ".join("".join(c if c.isprintable() else " " for c in passage.name).split()))
-    return f"[{number}] {name[:_LONGEST_NAME]}\n{fence}\n{text}\n{fence}"
+def _line(number: int, passage: Passage) -> str:
+    """A numbered passage on one line: what it says after a line end cannot be taken for ours."""
+    name = passage.name if len(passage.name) <= _LONGEST_NAME else f"…{passage.name[-_LONGEST_NAME:]}"
+    return f"[{number}] {_harmless(name)}: {_harmless(passage.text)}"
 
 
 def _harmless(text: str) -> str:
-    """Without the marks of chat templates: a tokenizer would make of them the end of the turn."""
-    return _CONTROL.sub(lambda found: f"{found[0]} ", text)
+    """On one line, and without the marks of chat templates: a tokenizer would make of them the end of the turn."""
+    line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    return _CONTROL.sub(lambda found: f"{found[0]} ", line)
