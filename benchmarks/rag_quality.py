@@ -66,7 +66,7 @@ def questions(path: Path, sources: Path | None, every: int) -> Iterator[Question
 
 def ours(session: Session, files: list[str]) -> Way:
     """This package, with its defaults."""
-    session.knowledge.add_sources(files, "bench")
+    session.knowledge.add_sources(files, "bench").run()
     request = AskRequest(max_new_tokens=TOKENS, history=False)
 
     def ask(question: str, context: bool) -> str:

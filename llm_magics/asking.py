@@ -18,7 +18,7 @@ from .engines.base import Engine, Scorer
 from .errors import AnswerFormatError, BusyError, ContextLengthError, InputError, ModelNotFoundError
 from .history import Exchange, History
 from .messages import AskRequest, GenerationOptions, Passage, Prompt
-from .prompts import answers, plain
+from .prompts import answers, plain, rag
 from .results import Answer, AnswerStream, Chunk, ModelInfo, Usage
 from .settings import LLMMagics
 
@@ -272,6 +272,7 @@ class Asker:
             "usage": seen[-1].usage,
             "stop_reason": seen[-1].stop_reason or "stopped",
             "sources": question.sources,
+            "quoted": rag.quoted(text, question.sources),
         }
         wrong: AnswerFormatError | None = None
         data: object = answers.first_code_block(text) if form == "code" else None

@@ -96,6 +96,7 @@ class Answer(str):
         chains: for ``%%cot --votes``: how many chains were sampled, those without a final answer too.
         probabilities: for ``--choices``: the probability of each choice; they sum to 1.
         sources: for ``%%rag``: the passages that the model read, number 1 first, with scores and offsets.
+        quoted: for ``%%rag``: numbers of the sources whose words the answer repeats, found by comparing the texts.
         data: for ``--format json``: the parsed value.
         output_format: how the answer is shown: ``markdown``, ``text``, ``json`` or ``code``.
     """
@@ -114,6 +115,7 @@ class Answer(str):
     chains: int
     probabilities: dict[str, float]
     sources: tuple[Passage, ...]
+    quoted: tuple[int, ...]
     data: Any
     output_format: str
 
@@ -133,6 +135,7 @@ class Answer(str):
         chains: int = 0,
         probabilities: dict[str, float] | None = None,
         sources: tuple[Passage, ...] = (),
+        quoted: tuple[int, ...] = (),
         data: Any = None,
         output_format: str = "markdown",
     ) -> Answer:
@@ -153,6 +156,7 @@ class Answer(str):
             chains=chains,
             probabilities=dict(probabilities or {}),
             sources=tuple(sources),
+            quoted=tuple(quoted),
             data=data,
             output_format=output_format,
         )

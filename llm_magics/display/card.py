@@ -145,6 +145,7 @@ def answer_html(answer: Answer, *, failed: bool = False) -> str:
         body(answer, cited)
         if answer.text
         else f'<div class="llm-none" role="note">{without_text(answer, failed=failed)}</div>',
+        _quoted_html(answer, cited),
         _bars("Votes", _counted(answer)),
         _probabilities(answer),
         sources_html(answer.sources, key),
@@ -175,11 +176,23 @@ def said(answer: Answer, *, failed: bool = False, reasoning: bool = True) -> str
     lines = [printable(answer.text)] if answer.text else [without_text(answer, failed=failed)]
     if reasoning and not answer.parsed:
         lines.append(printable(answer.reasoning))
+    lines.append(f"({quoted})" if (quoted := _quoted(answer)) else "")
     votes = ", ".join(f"{printable(name)}: {figure}" for name, _, figure in _counted(answer))
     lines.append(f"({votes})" if votes else "")
     chances = sorted(answer.probabilities.items(), key=lambda item: -item[1])
     lines.append("(" + ", ".join(f"{printable(name)}: {share:.1%}" for name, share in chances) + ")" if chances else "")
     return "\n".join(line for line in lines if line)
+
+
+def _quoted(answer: Answer) -> str:
+    """Which sources the answer repeats without naming them."""
+    unnamed = [f"[{number}]" for number in answer.quoted if f"[{number}]" not in answer.text]
+    return f"quoted from {', '.join(unnamed)}" if unnamed else ""
+
+
+def _quoted_html(answer: Answer, cited: Cited) -> str:
+    said = _quoted(answer)
+    return f'<div class="llm-strip llm-note">{render_text(said, cited)}</div>' if said else ""
 
 
 def without_text(answer: Answer, *, failed: bool = False) -> str:

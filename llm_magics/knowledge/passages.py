@@ -67,7 +67,7 @@ def heading(document: Document, chunk: Chunk) -> str:
 
     A piece cut from a manual seldom says what it is about. A document that was not cut has nothing in front.
     """
-    if not chunk.place:
+    if not chunk.place and chunk.end - chunk.start >= len(document.text.strip()):
         return ""
     headings = "" if chunk.place.startswith(_NUMBERED) else chunk.place
     above = [PurePosixPath(document.source).stem, headings, *outline(document.text, chunk.start)]

@@ -227,5 +227,7 @@ class _Places:
         at = bisect.bisect_right(self._starts, start) - 1
         if at >= 0:
             return self._paths[at]
+        if not self._lines:  # one line: there is nothing to look up
+            return ""
         first, last = bisect.bisect_left(self._lines, start) + 1, bisect.bisect_left(self._lines, end - 1) + 1
         return f"line {first}" if first == last else f"lines {first}-{last}"

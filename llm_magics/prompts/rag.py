@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from difflib import SequenceMatcher
 from typing import NamedTuple
 
 from ..errors import InputError
@@ -23,6 +24,8 @@ _INSTRUCTION = (
 _REASONING = (
     'First quote what matters. Then write one last line that begins with "Answer:" and gives only the final answer.'
 )
+_WORD = re.compile(r"\w+")
+_RUN = 6  # words in a row that two texts hardly share by chance
 _LONGEST_NAME = 120  # characters of a passage's name
 
 # What chat templates put round turns: <|im_end|>, </s>, [INST], <<SYS>>, <start_of_turn>; DeepSeek's bar is wide.
@@ -93,6 +96,29 @@ def citations(answer: str, count: int) -> tuple[Citation, ...]:
         link = answer[mark.end() : mark.end() + 1] == "("
         if numbers and not link and not any(a <= mark.start() < b for a, b in code):
             found.append(Citation(mark.start(), mark.end(), numbers))
+    return tuple(found)
+
+
+def quoted(answer: str, passages: Sequence[Passage]) -> tuple[int, ...]:
+    """Numbers of the passages that an answer repeats word for word.
+
+    A small model seldom names its passage and often copies it; where it copies, comparing the texts says which.
+
+    Args:
+        answer: the model's text.
+        passages: what it was given, number 1 first.
+
+    Returns:
+        Passages that share six words in a row with the answer, or all of a shorter one of three words or more.
+    """
+    said = _WORD.findall(answer.casefold())
+    needed = max(3, min(_RUN, len(said)))
+    found = []
+    for number, passage in enumerate(passages, start=1):
+        read = _WORD.findall(passage.text.casefold())
+        run = SequenceMatcher(None, said, read, autojunk=False).find_longest_match()
+        if run.size >= needed:
+            found.append(number)
     return tuple(found)
 
 

@@ -191,3 +191,12 @@ def test_passages_in_a_terminal_are_printed_in_full(terminal: Any, capsys: pytes
     assert capsys.readouterr().out.startswith(
         "1 passage of docs for: Why?\n\n[1] guide.md · Install  0.83\nThe weights"
     )
+
+
+def test_what_is_quoted_without_a_citation_is_told_and_leads_to_its_source() -> None:
+    answer = Answer("softmax subtracts", method="rag", model="m", sources=SOURCES, quoted=(2,))
+    page, text = answer_html(answer), answer_text(answer)
+    assert re.search(r'quoted from <a class="llm-cite" href="#llm-\w+-2"[^>]*>\[2\]</a>', page)
+    assert "(quoted from [2])" in text
+    named = Answer("softmax subtracts [2]", method="rag", model="m", sources=SOURCES, quoted=(2,))
+    assert "quoted from" not in answer_html(named) and "quoted from" not in answer_text(named)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -77,9 +78,26 @@ def test_the_dry_run_shows_the_exact_prompt(cells):
     assert "<|im_start|>assistant\nNeutral<|im_end|>" in shown
 
 
+def test_without_the_documents_llama_2_is_made_up_and_with_them_it_is_right_and_names_its_source(cells):
+    assert "Meta" not in output(cells, "%rag --no-context")
+    shown = output(cells, "%rag --max-new-tokens 60 -o llama2")
+    answer, _, sources = shown.partition("Sources")
+    assert "family of large language models that Meta released in July 2023" in answer
+    number = re.search(r"\[(\d)\]", answer)[1]
+    assert f"[{number}] facts[0]" in sources
+    assert '<a class="llm-cite"' in output(cells, "%rag --max-new-tokens 60 -o llama2", "text/html")
+
+
+def test_adding_again_adds_nothing_and_a_question_that_nothing_fits_gets_no_invention(cells):
+    first, again = [cell for cell in cells if cell.source == "%rag_add --var facts"]
+    assert "6 new" in first.outputs[0].data["text/plain"] and "0 new" in again.outputs[0].data["text/plain"]
+    assert output(cells, "%rag --min-score").startswith("Not in the documents")
+    assert "2 passages of default" in output(cells, "%rag --retrieve-only")
+
+
 def test_every_answer_is_saved_as_html_and_text_without_widgets(cells):
-    asked = [cell for cell in cells if cell.source.startswith(("%%llm", "%%fewshot", "%%cot", "%llm -t"))]
-    assert len(asked) == 10
+    asked = [cell for cell in cells if cell.source.startswith(("%%llm", "%%fewshot", "%%cot", "%llm -t", "%rag "))]
+    assert len(asked) == 13
     for cell in asked:
         kinds = {kind for part in cell.outputs if "data" in part for kind in part.data}
         assert kinds == {"text/html", "text/plain"}, cell.source

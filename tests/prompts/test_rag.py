@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from llm_magics.errors import InputError
 from llm_magics.messages import Example, Passage
 from llm_magics.prompts import rag
-from llm_magics.prompts.rag import Citation, citations
+from llm_magics.prompts.rag import Citation, citations, quoted
 
 CATS = Passage("Cats eat fish.", "cats.txt", 0, 14, "line 1")
 DOGS = Passage("Dogs eat bones.", "dogs.txt", 0, 15, title="About dogs")
@@ -118,3 +118,14 @@ def test_citations_of_any_text_name_passages_that_exist(answer, count):
     for found in citations(answer, count):
         assert answer[found.start] == "[" and answer[found.end - 1] == "]"
         assert found.numbers and all(1 <= number <= count for number in found.numbers)
+
+
+def test_an_answer_that_repeats_a_passage_is_known_to_quote_it():
+    passages = [
+        Passage("The chat models of Llama 2 were tuned on dialogues.", "a", 0, 51),
+        Passage("Llama 2 is a family of large language models that Meta released.", "b", 0, 63),
+    ]
+    assert quoted("**Llama 2** is a family of large language models.", passages) == (2,)
+    assert quoted("Llama 2 is an animal.", passages) == ()
+    assert quoted("Tuned on dialogues", passages) == (1,)
+    assert quoted("Llama 2", passages) == quoted("", passages) == quoted("yes", ()) == ()
