@@ -1,6 +1,6 @@
 """How well a knowledge base finds and answers, beside the tutorial's pipeline on the same files and model.
 
-    python benchmarks/rag_quality.py FOLDER QUESTIONS.jsonl [--sources SOURCES.json] [--every N]
+    python benchmarks/rag_quality.py [FOLDER [QUESTIONS.jsonl]] [--every N]
 
 The tutorial's way is TextLoader, CharacterTextSplitter(1000, 0), MiniLM, FAISS and RetrievalQA ("stuff", k 4).
 A question is a line with ``id``, ``question``, ``answer_regex`` and ``source`` (or ``files``). A passage is found
@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -24,6 +26,8 @@ from llm_magics.messages import AskRequest, ModelRequest, RetrievalRequest
 
 MODEL, TOKENS, WORDS, FIRST = "smollm2", 60, 60, 5
 SUFFIXES = (".html", ".htm", ".txt", ".md", ".rst")
+MANUAL = "/usr/share/doc/git-doc"
+GET_MANUAL = "apt-get download git-doc && dpkg -x git-doc_*.deb FOLDER, then GIT_MANUAL=FOLDER/usr/share/doc/git-doc"
 INSTALL = 'pip install langchain-classic langchain-community langchain-huggingface "huggingface_hub<2"'
 
 
@@ -55,12 +59,11 @@ class Way:
     closed_book: Callable[[str], str]
 
 
-def questions(path: Path, sources: Path | None, every: int) -> Iterator[Question]:
+def questions(path: Path, every: int) -> Iterator[Question]:
     """Every N-th question, with the files that hold its answer."""
-    listed = json.loads(sources.read_text()) if sources else {}
     for line in path.read_text().splitlines()[::every]:
         row = json.loads(line)
-        files = listed.get(row["id"], {}).get("files") or row.get("files") or [row["source"]]
+        files = row.get("files") or [row["source"]]
         yield Question(row["question"], row["answer_regex"], frozenset(files))
 
 
@@ -147,15 +150,16 @@ def measure(way: Way, asked: Sequence[Question], indexing: float, answers: bool)
 def main() -> None:
     """Run both ways."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("questions", type=Path)
-    parser.add_argument("--sources", type=Path)
+    parser.add_argument("folder", type=Path, nargs="?", default=Path(os.environ.get("GIT_MANUAL", MANUAL)))
+    parser.add_argument("questions", type=Path, nargs="?", default=Path(__file__).parent / "data/git_questions.jsonl")
     parser.add_argument("--every", type=int, default=1, help="take every N-th question")
     parser.add_argument("--suffix", nargs="*", default=list(SUFFIXES), help="files that are read")
     parser.add_argument("--retrieve-only", action="store_true")
     arguments = parser.parse_args()
     files = sorted(str(path) for path in arguments.folder.rglob("*") if path.suffix in arguments.suffix)
-    asked = list(questions(arguments.questions, arguments.sources, arguments.every))
+    if not files:
+        sys.exit(f"there is no Git manual in {arguments.folder}: {GET_MANUAL}")
+    asked = list(questions(arguments.questions, arguments.every))
     session = Session(say=lambda text: None)
     if not arguments.retrieve_only:
         session.load(ModelRequest(MODEL))

@@ -41,18 +41,11 @@ COLD = 0.5
 DIMENSION = 384
 
 OURS = """
-import llm_magics
 from llm_magics import ModelRequest, Session
-from llm_magics.knowledge.base import Document
-from llm_magics.knowledge.embeddings import Embedder
-from llm_magics.knowledge.store import KnowledgeBase
-session = Session()
+session = Session(say=lambda line: None)
 session.load(ModelRequest("smollm2"))
-base = KnowledgeBase("tutorial", Embedder("all-MiniLM-L6-v2"))
-base.add([Document(text, str(number)) for number, text in enumerate(SENTENCES)])
-passages = base.search(QUESTION, 4)
-context = "\\n".join(passage.text for passage in passages)
-for chunk in session.llm(f"Answer from the context.\\n\\nContext:\\n{context}\\n\\nQuestion: {QUESTION}"):
+session.knowledge.add_variable(SENTENCES, "facts").run()
+for chunk in session.ask_rag(QUESTION):
     if chunk.text:
         break
 """
@@ -93,11 +86,11 @@ def embedder_folder() -> str:
     return str(EMBEDDERS[MODEL].packaged() or EMBEDDERS[MODEL].hub)
 
 
-def chunks_of(manual: Path, count: int) -> list[str]:
-    """Chunks of 1,000 characters, drawn from the whole manual."""
+def chunks_of(manual: Path, count: int, size: int) -> list[str]:
+    """Chunks of at most so many characters, drawn from the whole manual."""
     from langchain_text_splitters import RecursiveCharacterTextSplitter
 
-    splitter = RecursiveCharacterTextSplitter(chunk_size=1000, chunk_overlap=0)
+    splitter = RecursiveCharacterTextSplitter(chunk_size=size, chunk_overlap=0)
     files = sorted(manual.glob("*.txt"))
     if not files:
         sys.exit(f"there is no Git manual in {manual}: {GET_MANUAL}")
@@ -115,7 +108,7 @@ def indexing(options: argparse.Namespace) -> bool:
     from llm_magics.knowledge.embeddings import Embedder
     from llm_magics.knowledge.vectors import VectorIndex
 
-    texts = chunks_of(Path(options.manual), options.chunks)
+    texts = chunks_of(Path(options.manual), options.chunks, options.chunk_size)
     documents = [Document(text) for text in texts]
     theirs, ours = HuggingFaceEmbeddings(model_name=embedder_folder()), Embedder(MODEL)
 
@@ -129,7 +122,7 @@ def indexing(options: argparse.Namespace) -> bool:
 
     theirs.embed_documents(texts[:8])
     ours.vectors(texts[:8])
-    print(f"Indexing {len(texts)} chunks of Git's manual with {MODEL} ({ours.backend}); chunks/s\n")
+    print(f"Indexing {len(texts)} chunks of {options.chunk_size} characters with {MODEL} ({ours.backend}); chunks/s\n")
     print(f"{'round':>5}{'FAISS.from_documents':>22}{'ours':>8}{'ratio':>8}{'by processor time':>20}", flush=True)
     ratios: list[tuple[float, float]] = []
     for number in range(options.rounds):
@@ -292,6 +285,7 @@ def main() -> int:
     parser.add_argument("parts", nargs="*", help=f"of {', '.join(PARTS)}; all unless given")
     parser.add_argument("--manual", default=os.environ.get("GIT_MANUAL", MANUAL), help="folder of Git's manual")
     parser.add_argument("--chunks", type=int, default=256)
+    parser.add_argument("--chunk-size", type=int, default=1000, help="characters")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--vectors", type=int, default=1_000_000)
     options = parser.parse_args()
