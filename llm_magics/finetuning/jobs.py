@@ -14,10 +14,11 @@ import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 from ..errors import TrainingError, did_you_mean
 from ..results import TrainingEvent, TrainingRun, TrainingState
-from . import folders, processes, trl
+from . import autotrain, folders, processes, trl
 from .events import EventLog, EventReader, read_events
 from .spec import Decided, TrainingSpec, read_spec
 
@@ -67,7 +68,7 @@ class Jobs:
             MissingPackageError: what the back end needs is not installed.
         """
         spec = decided.spec
-        trl.check()
+        _backend(spec).check(spec)
         job = Job(self.root / spec.request.name)
         if job.running:
             raise TrainingError(
@@ -110,7 +111,7 @@ class Jobs:
                     "Type %llm_finetune --resume alone, or the line without --resume to train anew",
                 )
             job.keep_background(decided.spec.request.background)
-        trl.check()
+        _backend(read_spec(job.folder)).check(read_spec(job.folder))
         job.launch()
         return job
 
@@ -150,9 +151,11 @@ class Job:
         self.touch()
         folders.remove_unfinished(self.folder)
         EventLog(self.folder).write("start", total=spec.steps)
+        backend = _backend(spec)
+        environment = backend.environment(spec, os.environ)
         group = processes.start(
-            trl.command(spec, self.folder),
-            trl.environment(spec, os.environ),
+            backend.command(spec, self.folder),
+            environment,
             self.folder / folders.LOG,
             self.folder,
         )
@@ -243,6 +246,11 @@ class Job:
             except KeyboardInterrupt:  # a person who stops twice does not want to wait
                 processes.end(group, patience=1)
         return self.run()
+
+
+def _backend(spec: TrainingSpec) -> ModuleType:
+    """The module with ``check``, ``command`` and ``environment`` of a job's back end."""
+    return autotrain if spec.request.backend == "autotrain" else trl
 
 
 def _longest_step(events: tuple[TrainingEvent, ...]) -> float:

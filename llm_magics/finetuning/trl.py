@@ -17,8 +17,11 @@ _PORT = 29400  # torchrun's own default
 _SECRETS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HUGGINGFACEHUB_API_TOKEN")
 
 
-def check() -> None:
+def check(spec: TrainingSpec) -> None:
     """Raise where what the worker imports is not installed.
+
+    Args:
+        spec: the job.
 
     Raises:
         MissingPackageError: with the extra that brings it.
