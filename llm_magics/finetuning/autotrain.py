@@ -207,7 +207,7 @@ class Output:
             said = line.rpartition(" - ")[2].strip()
             self.error = said or self.error
         bar = _STEP.search(line)
-        if bar and int(bar[2]) >= self.total and "Map" not in line and "examples" not in line and "shards" not in line:
+        if bar and int(bar[1]) == self._step + 1:  # other bars, over rows and shards, came to their end before
             self.total = int(bar[2])
         found = _LOSS.search(line)
         figures = ast.literal_eval(found[1]) if found else {}

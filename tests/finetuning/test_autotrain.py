@@ -66,7 +66,9 @@ def test_what_it_cannot_do_is_told_before_it_starts(options, said):
 
 def test_its_output_becomes_steps_and_its_errors_a_line():
     output = autotrain.Output(gradient_accumulation=4)
-    assert output.read(" 21%|██▏       | 3/14 [00:09<00:33,  3.0s/it]") is None
+    assert output.read("Generating train split: 40 examples [00:00, 1000 examples/s]") is None
+    assert output.read("Map: 100%|██████████| 40/40 [00:00<00:00, 900 examples/s]") is None
+    assert output.read("  7%|▋         | 1/14 [00:03<00:33,  3.0s/it]") is None
     fields = output.read(
         "INFO | x | autotrain.trainers.common:on_log:367 - {'loss': 8.0, 'learning_rate': 0.002, 'epoch': 0.42}"
     )
