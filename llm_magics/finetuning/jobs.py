@@ -150,7 +150,7 @@ class Job:
         (self.folder / folders.STOP).unlink(missing_ok=True)
         self.touch()
         folders.remove_unfinished(self.folder)
-        EventLog(self.folder).write("start", total=spec.steps)
+        EventLog(self.folder).write("start")
         backend = _backend(spec)
         environment = backend.environment(spec, os.environ)
         group = processes.start(
