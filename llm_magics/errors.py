@@ -7,6 +7,7 @@
     ├── BusyError              the model is answering another cell
     ├── AnswerFormatError      the answer is not what ``--format`` asked for
     ├── KnowledgeError         a document or a knowledge base that cannot be used
+    ├── TrainingError          a fine-tuning job that cannot start or has failed
     └── ModelError
         ├── ModelNotFoundError     no model of that name
         ├── ModelFileError         the files are there and cannot be read
@@ -96,6 +97,10 @@ class AnswerFormatError(LLMMagicsError):
 
 class KnowledgeError(LLMMagicsError):
     """A document that cannot be read, or a knowledge base that cannot be opened or added to."""
+
+
+class TrainingError(LLMMagicsError):
+    """A fine-tuning job that cannot start, cannot be found, or has failed."""
 
 
 class ModelError(LLMMagicsError):

@@ -7,6 +7,7 @@ without one.
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 from typing import Literal
 
@@ -240,3 +241,94 @@ class Splitting:
     splitter: str = "recursive"
     size: int = 0
     overlap: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingRequest:
+    """What to train and how. What is None is chosen by ``finetuning.spec`` from the model and the data.
+
+    Attributes:
+        name: name of the job, of its folder, and of the tuned model.
+        base: the model to train on, as ``ModelRequest.model``.
+        trainer: ``sft`` (next tokens of the answers), ``dpo`` (Rafailov et al. 2023, arXiv:2305.18290) or
+            ``orpo`` (Hong et al. 2024, arXiv:2403.07691), both of which learn from preference pairs.
+        backend: ``trl`` or ``autotrain``.
+        epochs: how often every row is seen; may be broken, such as 1.5.
+        learning_rate: of the first step; it falls linearly to 0.
+        batch_size: rows a process reads at once.
+        gradient_accumulation: batches that make one optimizer step.
+        lora_r: rank of the adapter (LoRA, Hu et al. 2021, arXiv:2106.09685).
+        lora_alpha: the adapter's output is scaled by ``lora_alpha / lora_r``.
+        lora_dropout: share of the adapter's inputs that is left out while it trains.
+        target_modules: names of the layers that get an adapter; ``all-linear`` for every matrix but the head.
+        quantization: of the base while it trains: ``none``, ``nf4`` (QLoRA, arXiv:2305.14314) or ``int8``.
+        max_length: longest row in tokens; longer ones are left out.
+        packing: whether rows are joined to blocks of ``max_length``.
+        valid_split: share of the rows, or their number where it is 1 or more, that is held out for validation.
+        seed: of the adapter's first weights and of the order of the rows.
+        merge_adapter: whether a model with the adapter merged in is written too.
+        mix: a file of general rows that are trained along, against forgetting; empty for none.
+        processes: processes a machine, one a GPU.
+        nodes: machines.
+        background: whether the job goes on where no notebook watches it.
+        trust_remote_code: whether Python code that comes with the model may run.
+
+    Raises:
+        InputError: a value out of range, in one line that names the option.
+    """
+
+    name: str
+    base: str
+    trainer: str = "sft"
+    backend: str = "trl"
+    epochs: float | None = None
+    learning_rate: float | None = None
+    batch_size: int | None = None
+    gradient_accumulation: int = 1
+    lora_r: int = 16
+    lora_alpha: int | None = None
+    lora_dropout: float = 0.0
+    target_modules: tuple[str, ...] = ("all-linear",)
+    quantization: str = "none"
+    max_length: int | None = None
+    packing: bool = False
+    valid_split: float = 0.0
+    seed: int = 42
+    merge_adapter: bool = False
+    mix: str = ""
+    processes: int = 1
+    nodes: int = 1
+    background: bool = False
+    trust_remote_code: bool = False
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9-]{0,49}", self.name):
+            raise InputError(
+                f"--name is {self.name!r}", "It takes letters, digits and hyphens, at most 50, such as my-tuned"
+            )
+        named = [
+            ("--trainer", self.trainer, ("sft", "dpo", "orpo")),
+            ("--backend", self.backend, ("trl", "autotrain")),
+            ("--quantization", self.quantization, ("none", "nf4", "int8")),
+        ]
+        for flag, word, words in named:
+            if word not in words:
+                raise InputError(f"{flag} is {word}", f"It takes {', '.join(words)}")
+        above = "a number above 0, such as "
+        checks = [
+            ("--epochs", self.epochs, 0, 10**4, above + "3"),
+            ("--lr", self.learning_rate, 0, 1, "a number above 0 and below 1, such as 2e-4"),
+            ("--batch-size", self.batch_size, 0.5, math.inf, "a whole number from 1, such as 4"),
+            ("--gradient-accumulation", self.gradient_accumulation, 0.5, math.inf, "a whole number from 1, such as 4"),
+            ("--lora-r", self.lora_r, 0.5, math.inf, "a whole number from 1, such as 16"),
+            ("--lora-alpha", self.lora_alpha, 0, math.inf, above + "32"),
+            ("--lora-dropout", self.lora_dropout, -1e-9, 1, "a number from 0 and below 1, such as 0.05"),
+            ("--max-length", self.max_length, 7.5, math.inf, "a whole number from 8, such as 1024"),
+            ("--valid-split", self.valid_split, -1e-9, math.inf, "a share such as 0.1, or a number of rows such as 50"),
+            ("--processes", self.processes, 0.5, math.inf, "a whole number from 1, such as 2"),
+            ("--nodes", self.nodes, 0.5, math.inf, "a whole number from 1, such as 2"),
+            ("--seed", self.seed, -0.5, 2**32, "a whole number from 0 and below 2**32"),
+        ]
+        for flag, value, least, most, wanted in checks:
+            if value is not None and not least < value < most:  # NaN fails every comparison, so it lands here too
+                raise InputError(f"{flag} is {value}", f"It takes {wanted}")

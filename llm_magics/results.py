@@ -401,3 +401,127 @@ class Indexing:
     def info(self) -> KnowledgeBaseInfo:
         """The knowledge base as it is now."""
         return self._info()
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingData:
+    """What was understood of the rows to train on, in the figures that a person checks before a job starts.
+
+    Attributes:
+        source: the file, folder, Hub id or variable.
+        shape: what the columns were taken for, such as ``prompt and completion``.
+        rows: rows that are trained on, with those of ``--mix``.
+        valid_rows: rows held out for validation.
+        mixed_rows: rows of ``--mix`` among ``rows``.
+        tokens: tokens of the training rows.
+        trained_tokens: those of them that the loss is taken on: the answers.
+        longest: tokens of the longest row.
+        dropped: reasons for which rows were left out, each with how many.
+        first: the first row as the model will see it.
+        first_answer: the part of it that the loss is taken on.
+        steps: optimizer steps of the job.
+        seconds: what the job may take, in seconds; a rough guess.
+        warnings: what will hardly work, each with what to change.
+    """
+
+    source: str
+    shape: str
+    rows: int
+    valid_rows: int
+    mixed_rows: int
+    tokens: int
+    trained_tokens: int
+    longest: int
+    dropped: tuple[tuple[str, int], ...]
+    first: str
+    first_answer: str
+    steps: int
+    seconds: float
+    warnings: tuple[str, ...] = ()
+
+
+TrainingState = Literal["running", "done", "stopped", "failed", "killed"]
+"""``done``: came to its last step. ``stopped``: a person stopped it. ``failed``: it ended with an error.
+``killed``: its process is gone without a word."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingEvent:
+    """Something that a fine-tuning job did.
+
+    Attributes:
+        kind: ``start`` (a process began), ``phase`` (``text`` says what it does), ``begin`` (training begins
+            after ``step`` steps of an earlier process), ``step``, ``eval``, ``save`` (a checkpoint), ``merged``,
+            ``end``, ``stopped`` or ``error`` (``text`` says what).
+        time: seconds since 1970.
+        step: optimizer steps done.
+        total: optimizer steps of the whole job.
+        epoch: how often every row has been seen.
+        loss: mean negative log-likelihood of the trained tokens of this step, in nats.
+        valid_loss: the same over the validation rows.
+        learning_rate: of this step.
+        tokens: tokens that this process has read so far.
+        memory: bytes that it takes, on the GPU where it has one.
+        text: words for a person.
+    """
+
+    kind: str
+    time: float
+    step: int = 0
+    total: int = 0
+    epoch: float = 0.0
+    loss: float | None = None
+    valid_loss: float | None = None
+    learning_rate: float | None = None
+    tokens: int = 0
+    memory: int = 0
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingRun:
+    """A fine-tuning job as it stands.
+
+    Attributes:
+        name: of the job and of the tuned model.
+        state: see ``TrainingState``.
+        base: the model it trains on, as a person typed it.
+        folder: where everything of it lies.
+        trainer: ``sft``, ``dpo`` or ``orpo``.
+        backend: ``trl`` or ``autotrain``.
+        events: what it did, in order; steps that a later process did again are there once.
+        adapter: folder of the adapter; empty where there is none yet.
+        merged: folder of the merged model; empty where there is none.
+        text: why it failed; else empty.
+    """
+
+    name: str
+    state: TrainingState
+    base: str
+    folder: str
+    trainer: str
+    backend: str
+    events: tuple[TrainingEvent, ...] = ()
+    adapter: str = ""
+    merged: str = ""
+    text: str = ""
+
+    @property
+    def step(self) -> int:
+        """Optimizer steps done."""
+        return max((event.step for event in self.events), default=0)
+
+    @property
+    def total(self) -> int:
+        """Optimizer steps of the whole job; 0 before it is known."""
+        return max((event.total for event in self.events), default=0)
+
+    @property
+    def losses(self) -> tuple[tuple[int, float], ...]:
+        """Step and training loss."""
+        return tuple((event.step, event.loss) for event in self.events if event.loss is not None)
+
+    @property
+    def valid_losses(self) -> tuple[tuple[int, float], ...]:
+        """Step and validation loss."""
+        return tuple((event.step, event.valid_loss) for event in self.events if event.valid_loss is not None)

@@ -1,0 +1,172 @@
+"""One base, several adapters: models of their own names that share the base's weights.
+
+The adapters lie beside the base's matrices (LoRA, Hu et al. 2021, arXiv:2106.09685) and are switched on for
+the answers of their own model alone. Where they are off, the base computes exactly what it did before.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..errors import BusyError, MissingPackageError, ModelFileError
+from ..messages import GenerationOptions, Prompt
+from ..results import Chunk, ModelInfo
+from .memory import give_back
+from .quiet import quiet
+from .transformers import TransformersEngine
+
+
+class Adapters:
+    """The adapters of one base, of which at most one works at a time.
+
+    Args:
+        engine: the base. From now on it answers through ``base``.
+
+    Attributes:
+        base: the base as an engine, with every adapter off.
+    """
+
+    def __init__(self, engine: TransformersEngine) -> None:
+        self._engine = engine
+        self._tuned: Any = None  # PEFT's view of the same model; None before the first adapter
+        self._lock = threading.Lock()
+        self._open = {""}
+        self.base = SharedEngine(engine, self, "", engine.info())
+
+    def add(self, name: str, folder: str) -> SharedEngine:
+        """Open an adapter; one of that name is replaced.
+
+        Args:
+            name: what the tuned model is called.
+            folder: as PEFT's ``save_pretrained`` wrote it.
+
+        Raises:
+            ModelFileError: no adapter, a damaged one, or one for another base.
+            BusyError: the base or one of its adapters is answering.
+            MissingPackageError: peft is not installed.
+        """
+        try:
+            from peft import PeftModel
+        except ImportError as error:
+            raise MissingPackageError("peft", "finetune") from error
+        if not all(Path(folder, file).is_file() for file in ("adapter_config.json", "adapter_model.safetensors")):
+            raise ModelFileError(
+                f"{folder} is no adapter: adapter_config.json or adapter_model.safetensors is missing",
+                "Give the folder adapter of a fine-tuning job",
+            )
+        with self._alone(name), quiet(), _one_line_errors(name, folder):
+            model = self._engine._model
+            before = model.get_memory_footprint()
+            if self._tuned is None:
+                self._tuned = PeftModel.from_pretrained(model, folder, adapter_name=name)
+                self._tuned.eval()
+            else:
+                self._forget(name)
+                self._tuned.load_adapter(folder, adapter_name=name)
+            self._tuned.base_model.disable_adapter_layers()
+            size = max(0, model.get_memory_footprint() - before)
+        self._open.add(name)
+        info = dataclasses.replace(self._engine.info(), name=name, source=folder, memory=size)
+        return SharedEngine(self._engine, self, name, info)
+
+    @contextlib.contextmanager
+    def switched_to(self, name: str) -> Iterator[None]:
+        """With one adapter on, or all off where the name is empty. Off again afterwards.
+
+        Raises:
+            BusyError: the base or one of its adapters is answering.
+        """
+        with self._alone(name or self._engine.info().name):
+            if not name:
+                yield
+                return
+            tuner = self._tuned.base_model
+            self._tuned.set_adapter(name)
+            tuner.enable_adapter_layers()
+            try:
+                yield
+            finally:
+                tuner.disable_adapter_layers()
+
+    @contextlib.contextmanager
+    def _alone(self, name: str) -> Iterator[None]:
+        if not self._lock.acquire(blocking=False):
+            raise BusyError(f"{name} shares its weights with a model that is answering", "Stop that cell first")
+        try:
+            yield
+        finally:
+            self._lock.release()
+
+    def _forget(self, name: str) -> None:
+        if name in self._tuned.peft_config:
+            self._tuned.delete_adapter(name)
+
+    def close(self, name: str) -> None:
+        """Close one of the models; the weights are freed with the last."""
+        if name not in self._open:
+            return
+        self._open.discard(name)
+        if name:
+            with self._alone(name):
+                self._forget(name)
+        if not self._open:
+            self._tuned = None
+            self._engine.close()
+        give_back()
+
+
+class SharedEngine(TransformersEngine):
+    """A base or one of its adapters. Made by ``Adapters``.
+
+    Args:
+        engine: whose weights it shares.
+        adapters: who switches.
+        adapter: its adapter; empty for the base.
+        info: its figures.
+    """
+
+    def __init__(self, engine: TransformersEngine, adapters: Adapters, adapter: str, info: ModelInfo) -> None:
+        super().__init__(engine._model, engine._tokenizer, info)
+        self._adapters = adapters
+        self._adapter = adapter
+
+    @property
+    def adapters(self) -> Adapters:
+        """Its base's adapters, for another one."""
+        return self._adapters
+
+    def stream(self, prompt: Prompt, options: GenerationOptions, stop: threading.Event) -> Iterator[Chunk]:
+        """Answer, token by token. See ``Engine.stream``."""
+        with self._adapters.switched_to(self._adapter):
+            yield from super().stream(prompt, options, stop)
+
+    def score(self, prompt: Prompt, choices: Sequence[str], stop: threading.Event) -> tuple[float, ...]:
+        """Probability of each choice. See ``TransformersEngine.score``."""
+        with self._adapters.switched_to(self._adapter):
+            return super().score(prompt, choices, stop)
+
+    def close(self) -> None:
+        """Close this model; the weights stay while another that shares them is open."""
+        self._model = self._tokenizer = None
+        self._adapters.close(self._adapter)
+
+
+@contextlib.contextmanager
+def _one_line_errors(name: str, folder: str) -> Iterator[None]:
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+        if "size mismatch" in str(error) or "not found in the base model" in str(error):
+            raise ModelFileError(
+                f"{name} was trained on another base",
+                f"Look at base_model_name_or_path in {folder}/adapter_config.json",
+            ) from error
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise ModelFileError(f"the adapter {folder} cannot be opened: {reason[:200]}", "Train it again") from error

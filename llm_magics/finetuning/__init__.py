@@ -1,0 +1,1 @@
+"""Fine-tuning: rows in, an adapter out, in a process of its own that can be stopped and resumed."""

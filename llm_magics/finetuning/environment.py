@@ -1,0 +1,137 @@
+"""An environment of its own for AutoTrain, whose pins no notebook of today can share.
+
+Made on first use with uv from a lock that comes with this package, kept in the user's cache, and made again
+where anything is missing. uv does not read pip's configuration, so its indexes and folders are handed on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import importlib.resources
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from ..errors import MissingPackageError, TrainingError
+
+AUTOTRAIN = "autotrain-advanced==0.8.36"
+_LOCK = "autotrain.lock"
+_WHOLE = "llm_magics.whole"
+_FLAGS = {"index-url": "--index-url", "extra-index-url": "--extra-index-url", "find-links": "--find-links"}
+
+
+def autotrain_environment(say: Callable[[str], None]) -> Path:
+    """The folder of the environment, made or repaired where needed.
+
+    Args:
+        say: told in one line what takes long.
+
+    Raises:
+        MissingPackageError: uv is not installed.
+        TrainingError: uv could not make it; with uv's own line.
+    """
+    lock = importlib.resources.files(__package__).joinpath(_LOCK)
+    text = lock.read_text(encoding="utf-8")
+    name = hashlib.sha256((text + AUTOTRAIN + sys.version).encode()).hexdigest()[:12]
+    folder = _cache() / f"autotrain-{name}"
+    with _alone(folder):
+        if _works(folder):
+            return folder
+        say(f"Making an environment for AutoTrain, once ({folder}): about 15 seconds where uv knows its packages…")
+        _make(folder, text)
+    return folder
+
+
+def _cache() -> Path:
+    import platformdirs
+
+    return Path(os.environ.get("LLM_MAGICS_CACHE") or platformdirs.user_cache_dir("llm_magics")) / "environments"
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Two notebooks that need it at once: the second waits."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with folder.with_suffix(".lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # given back by the system where this process is killed
+        yield
+
+
+def _works(folder: Path) -> bool:
+    """Whether it was finished, and its interpreter and AutoTrain's program still start.
+
+    A Python that was updated or removed under it shows here.
+    """
+    if not (folder / _WHOLE).is_file() or not (folder / "bin" / "autotrain").is_file():
+        return False
+    check = "import accelerate, peft, transformers, trl, autotrain.trainers.clm.params"
+    try:
+        done = subprocess.run([str(folder / "bin" / "python"), "-c", check], capture_output=True, timeout=300)
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return done.returncode == 0
+
+
+def _make(folder: Path, lock: str) -> None:
+    uv = _find_uv()
+    shutil.rmtree(folder, ignore_errors=True)
+    places = _pip_places()
+    _run([uv, "venv", "--quiet", "--python", sys.executable, str(folder)])
+    requirements = folder / "requirements.txt"
+    requirements.write_text(lock, encoding="utf-8")
+    install = [uv, "pip", "install", "--quiet", "--python", str(folder / "bin" / "python"), *places]
+    _run([*install, "--index-strategy", "unsafe-best-match", "--no-deps", "-r", str(requirements)])
+    _run([*install, "--no-deps", AUTOTRAIN])
+    (folder / _WHOLE).touch()
+
+
+def _find_uv() -> str:
+    with contextlib.suppress(ImportError):
+        from uv import find_uv_bin
+
+        return str(find_uv_bin())
+    found = shutil.which("uv")
+    if found is None:
+        raise MissingPackageError("uv", "autotrain")
+    return found
+
+
+def _run(command: Sequence[str]) -> None:
+    kept = {name: value for name, value in os.environ.items() if name not in ("VIRTUAL_ENV", "PYTHONPATH")}
+    done = subprocess.run(command, capture_output=True, text=True, env=kept)
+    if done.returncode:
+        lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
+        said = next((line for line in lines if "error" in line.lower()), (lines or ["nothing"])[-1])
+        raise TrainingError(
+            f"the environment for AutoTrain could not be made: {said[:300]}",
+            "Look at the network and the disk, or take --backend trl",
+        )
+
+
+def _pip_places() -> list[str]:
+    """Where pip looks for packages here, as options of uv."""
+    done = subprocess.run(
+        [sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, env=dict(os.environ)
+    )
+    return pip_places(done.stdout)
+
+
+def pip_places(listed: str) -> list[str]:
+    """Options of uv for what ``pip config list`` shows; what comes later in it wins, as for pip.
+
+    Args:
+        listed: lines such as ``global.find-links='/opt/wheels'``.
+    """
+    found: dict[str, list[str]] = {}
+    for line in listed.splitlines():
+        key, _, value = line.partition("=")
+        name = key.rpartition(".")[2]
+        if name in _FLAGS:
+            found[name] = " ".join(shlex.split(value.replace("\\n", " "))).split()
+    return [word for name, values in found.items() for value in values for word in (_FLAGS[name], value)]

@@ -1,0 +1,166 @@
+"""Trains one job with AutoTrain's command, in its own environment. Run as ``python -m`` with the job's folder.
+
+AutoTrain saves nothing when it is stopped and cannot go on from where it was: a stopped job has no adapter.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from llm_magics.errors import LLMMagicsError, TrainingError
+from llm_magics.finetuning import autotrain, folders
+from llm_magics.finetuning.data import Row
+from llm_magics.finetuning.events import EventLog
+from llm_magics.finetuning.merging import merge
+from llm_magics.finetuning.spec import TrainingSpec, read_spec
+from llm_magics.finetuning.workers.stopping import StopRequest
+
+_WORK = "autotrain"  # in the job's folder: where its command runs
+
+
+def main(folder: Path) -> int:
+    """Train the job in a folder.
+
+    Returns:
+        The exit code: 0 where it came to its end or was stopped, 1 after an error, which is an event too.
+    """
+    events = EventLog(folder)
+    try:
+        spec = read_spec(folder)
+        stop = StopRequest(folder, background=spec.request.background)
+        stop.listen()
+        events.write("phase", text="preparing AutoTrain's data and base")
+        command = _prepare(spec, folder)
+        output = autotrain.Output(spec.request.gradient_accumulation)
+        reason = _train(command, folder / _WORK, events, output, stop)
+        if reason:
+            events.write("stopped", text=f"{reason}; AutoTrain saves nothing before its end")
+            return 0
+        _take_adapter(spec, folder, output)
+        if spec.request.merge_adapter:
+            events.write("phase", text="merging the adapter into the base")
+            merge(spec.base.folder, folder / folders.ADAPTER, folder / folders.MERGED)
+            events.write("merged")
+        events.write("end")
+    except (LLMMagicsError, OSError, ValueError, RuntimeError) as error:
+        events.write("error", text=" ".join(str(error).split())[:400])
+        return 1
+    return 0
+
+
+def _prepare(spec: TrainingSpec, folder: Path) -> list[str]:
+    from llm_magics.finetuning.tokens import length, load_tokenizer, pieces
+
+    work = folder / _WORK
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir()
+    tokenizer = load_tokenizer(spec.base.folder)
+    lines = (folder / folders.TRAIN).read_text(encoding="utf-8").split("\n")
+    rows = [Row.from_json(line) for line in lines if line]
+    autotrain.write_csv(work / "train.csv", ("".join(text for text, _ in pieces(tokenizer, row)) for row in rows))
+    lengths = [length(tokenizer, row) for row in rows]
+    base = autotrain.convert_base(spec.base, work / "base")
+    program = str(Path(os.environ[autotrain.ENVIRONMENT]) / "bin" / "autotrain")
+    return [program, *autotrain.arguments(spec, sum(lengths), max(lengths), base)]
+
+
+def _train(command: list[str], work: Path, events: EventLog, output: autotrain.Output, stop: StopRequest) -> str:
+    """Run AutoTrain to its end. Returns why it was stopped; empty where it was not."""
+    environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV")}
+    environment["PATH"] = os.pathsep.join([str(Path(command[0]).parent), environment.get("PATH", "")])
+    begun = False
+    # A group of its own, so that all of it can be ended; in this worker's session, whose end ends it too.
+    process = subprocess.Popen(
+        command, cwd=work, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    for line in _lines(process):
+        print(line, flush=True)
+        fields = output.read(line)
+        if fields is not None:
+            if not begun:
+                events.write("begin", step=0, total=fields["total"])
+                begun = True
+            events.write("step", **fields, memory=_memory(process))
+        if reason := stop.reason():
+            _end(process)
+            return reason
+    process.wait()
+    return stop.reason()
+
+
+def _lines(process: subprocess.Popen[bytes]) -> Iterator[str]:
+    """Its output, cut at line ends and at the carriage returns of progress bars; an empty line every second."""
+    assert process.stdout is not None
+    os.set_blocking(process.stdout.fileno(), False)
+    rest = b""
+    while True:
+        piece = process.stdout.read(1 << 16)
+        if piece == b"":
+            break
+        if piece is None:  # nothing new: a look at whether to stop is due all the same
+            yield ""
+            time.sleep(0.2)
+            continue
+        *whole, rest = re.split(rb"[\r\n]+", rest + piece)
+        yield from (line.decode("utf-8", "replace") for line in whole)
+    yield rest.decode("utf-8", "replace")
+
+
+def _memory(process: subprocess.Popen[bytes]) -> int:
+    import psutil
+
+    total = 0
+    with contextlib.suppress(psutil.Error):
+        for one in (psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)):
+            total = max(total, one.memory_info().rss)
+    return total
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """AutoTrain's command leaves accelerate and the trainer running when it is ended alone."""
+    import psutil
+
+    with contextlib.suppress(psutil.Error):
+        family = psutil.Process(process.pid).children(recursive=True)
+        for one in family:
+            with contextlib.suppress(psutil.Error):
+                one.send_signal(signal.SIGTERM)
+        _, left = psutil.wait_procs(family, timeout=5)
+        for one in left:
+            one.kill()
+    process.kill()
+    process.wait()
+
+
+def _take_adapter(spec: TrainingSpec, folder: Path, output: autotrain.Output) -> None:
+    """Take the adapter over; its being there and newer than this job is the only sign that AutoTrain has trained."""
+    made = folder / _WORK / spec.request.name
+    if not (made / "adapter_model.safetensors").is_file():
+        raise TrainingError(
+            f"AutoTrain: {output.error or 'it ended without an adapter and without a word'}",
+            f"Look at {folder / folders.LOG}",
+        )
+    unfinished = folder / f".{folders.ADAPTER}"
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir()
+    shutil.copyfile(made / "adapter_model.safetensors", unfinished / "adapter_model.safetensors")
+    config: dict[str, Any] = json.loads((made / "adapter_config.json").read_text(encoding="utf-8"))
+    config["base_model_name_or_path"] = spec.base.folder
+    (unfinished / "adapter_config.json").write_text(json.dumps(config, indent=1), encoding="utf-8")
+    shutil.rmtree(folder / folders.ADAPTER, ignore_errors=True)
+    unfinished.rename(folder / folders.ADAPTER)
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))

@@ -1,0 +1,55 @@
+"""Whether a job should end: a signal, a file in its folder, or no notebook that watches it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+from llm_magics.finetuning import folders
+
+_UNWATCHED = float(os.environ.get("LLM_MAGICS_UNWATCHED_SECONDS", "300"))
+
+
+class StopRequest:
+    """Whether somebody wants the job to end, asked after every step.
+
+    Args:
+        folder: the job's.
+        background: whether it goes on where no notebook watches it.
+    """
+
+    def __init__(self, folder: Path, *, background: bool) -> None:
+        self._folder = folder
+        self._background = background
+        self._signalled = False
+        self._seen = 0.0
+        self._since = time.monotonic()
+
+    def listen(self) -> None:
+        """From now on a signal no longer ends the process, but asks for the end."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._note)
+
+    def _note(self, *unused: object) -> None:
+        self._signalled = True
+
+    def reason(self) -> str:
+        """Why the job should end, in words; empty where it should not."""
+        if self._signalled or (self._folder / folders.STOP).exists():
+            return "stopped"
+        if self._background or self._watched():
+            return ""
+        return f"stopped: no notebook has watched it for {_UNWATCHED:.0f} seconds"
+
+    def _watched(self) -> bool:
+        """A notebook touches a file while it looks. Only changes of its time count: two clocks may differ, and
+        this process's own stands still while a laptop sleeps."""
+        try:
+            seen = (self._folder / folders.WATCHED).stat().st_mtime
+        except OSError:
+            seen = 0.0
+        if seen != self._seen:
+            self._seen, self._since = seen, time.monotonic()
+        return time.monotonic() - self._since < _UNWATCHED

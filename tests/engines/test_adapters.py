@@ -1,0 +1,119 @@
+"""Adapters on the real SmolLM2: switched in milliseconds, and the base untouched where they are off."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+
+from llm_magics.engines.adapters import Adapters
+from llm_magics.engines.resolve import resolve
+from llm_magics.engines.transformers import open_model
+from llm_magics.errors import BusyError, ModelFileError
+from llm_magics.messages import GenerationOptions, Message, ModelRequest
+
+pytest.importorskip("peft", reason="the extra finetune is not installed")
+pytestmark = pytest.mark.model
+
+GREEDY = GenerationOptions(temperature=0.0, repetition_penalty=1.0, max_new_tokens=8)
+
+
+def make_adapter(model, folder, seed, rank=8):
+    """A random adapter that changes the answers."""
+    import copy
+
+    import torch
+    from peft import LoraConfig, get_peft_model
+
+    torch.manual_seed(seed)
+    config = LoraConfig(
+        r=rank, lora_alpha=128, target_modules=["q_proj", "v_proj"], init_lora_weights=False, task_type="CAUSAL_LM"
+    )
+    get_peft_model(copy.deepcopy(model), config).save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def opened(tmp_path_factory):
+    """The base's own logits, and then the base with two adapters."""
+    engine = open_model(resolve("smollm2"), ModelRequest("smollm2"))
+    folders = [make_adapter(engine._model, tmp_path_factory.mktemp("adapter"), seed) for seed in (1, 2)]
+    before = logits(engine)
+    adapters = Adapters(engine)
+    return adapters, before, adapters.add("one", folders[0]), adapters.add("two", folders[1]), folders
+
+
+def prompt(engine):
+    return engine.render([Message("user", "What is the capital of France?")])
+
+
+def logits(engine):
+    import torch
+
+    with torch.inference_mode():
+        return engine._model(torch.tensor([engine._encode(prompt(engine).text)])).logits
+
+
+def answer(engine):
+    return "".join(chunk.text for chunk in engine.stream(prompt(engine), GREEDY, threading.Event()))
+
+
+def test_the_base_is_bit_identical_where_adapters_are_off(opened):
+    adapters, before, one, two, _ = opened
+    assert (logits(adapters.base) == before).all()
+    plain = answer(adapters.base)
+    assert len({answer(one), answer(two), plain}) == 3
+    assert answer(adapters.base) == plain
+    assert (logits(adapters.base) == before).all()
+
+
+def test_switching_takes_milliseconds_and_no_second_copy_of_the_weights(opened):
+    adapters, _, one, _, _ = opened
+    begin = time.process_time()
+    for _ in range(10):
+        with adapters.switched_to("one"):
+            pass
+    assert (time.process_time() - begin) / 10 < 0.1
+    assert 0 < one.info().memory < 0.05 * adapters.base.info().memory
+    assert one._model is adapters.base._model
+
+
+def test_two_models_of_the_same_weights_never_answer_at_once(opened):
+    adapters, before, one, _, _ = opened
+    stream = one.stream(prompt(one), GREEDY, threading.Event())
+    next(stream)
+    with pytest.raises(BusyError, match="shares its weights"):
+        answer(adapters.base)
+    stream.close()
+    assert (logits(adapters.base) == before).all()
+
+
+def test_what_is_no_adapter_or_one_of_another_base_is_told(opened, tmp_path):
+    import json
+    from pathlib import Path
+
+    adapters, before, _, _, folders = opened
+    with pytest.raises(ModelFileError, match="is no adapter"):
+        adapters.add("three", str(tmp_path))
+    from safetensors.torch import load_file, save_file
+
+    weights = load_file(Path(folders[0]) / "adapter_model.safetensors")
+    save_file(
+        {name: weight[..., :5].contiguous() for name, weight in weights.items()}, tmp_path / "adapter_model.safetensors"
+    )
+    config = json.loads((Path(folders[0]) / "adapter_config.json").read_text())
+    (tmp_path / "adapter_config.json").write_text(json.dumps(config))
+    with pytest.raises(ModelFileError, match="another base"):
+        adapters.add("three", str(tmp_path))
+    assert (logits(adapters.base) == before).all()
+
+
+def test_the_weights_are_freed_with_the_last_model(tmp_path):
+    engine = open_model(resolve("smollm2"), ModelRequest("smollm2"))
+    adapters = Adapters(engine)
+    tuned = adapters.add("one", make_adapter(engine._model, tmp_path, 1))
+    adapters.base.close()
+    assert engine._model is not None
+    tuned.close()
+    assert engine._model is None

@@ -1,0 +1,225 @@
+"""What columns are taken for, what is left out and why, and the tokens that the loss is taken on."""
+
+from __future__ import annotations
+
+import pytest
+
+from llm_magics.errors import InputError, ModelError
+from llm_magics.finetuning.data import Row, guanaco, hold_out, understand
+from llm_magics.finetuning.rows import Table, read
+from llm_magics.finetuning.spec import TrainingSpec, count_steps, decide, learning_rate
+from llm_magics.finetuning.tokens import IGNORED, encode, load_tokenizer, pieces
+from llm_magics.messages import Message, TrainingRequest
+
+USER, ANSWER = Message("user", "Who?"), Message("assistant", "Me.")
+REQUEST = TrainingRequest("job", "smollm2")
+
+
+def understood(*rows, **options):
+    return understand(read(list(rows), "rows"), **options)
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"prompt": "Who?", "completion": " Me. "},
+        {"Question": "Who?", "Answer": "Me.", "id": 3},
+        {"instruction": "Who?", "input": "", "output": "Me."},
+        {"messages": [{"role": "user", "content": "Who?"}, {"role": "assistant", "content": "Me."}]},
+        {"conversations": [{"from": "human", "value": "Who?"}, {"from": "gpt", "value": "Me."}]},
+        {"messages": '[{"role": "user", "content": "Who?"}, {"role": "assistant", "content": "Me."}]'},
+        {"text": "### Human: Who?\n### Assistant: Me."},
+        {"text": "### Human: Who?### Assistant: Me."},
+        {"text": "### Human: Who?\n### Assistant: Me.\n### Human: And then?"},
+        {
+            "prompt": [{"role": "user", "content": "Who?"}],
+            "completion": [{"role": "assistant", "content": "Me."}],
+        },
+    ],
+)
+def test_every_usual_shape_gives_the_same_example(row):
+    assert understood(row).rows == (Row((USER, ANSWER)),)
+
+
+def test_alpacas_input_stands_below_the_instruction():
+    (row,) = understood({"instruction": "Add.", "input": "1 2", "output": "3"}).rows
+    assert row.messages[0].content == "Add.\n\n1 2"
+
+
+def test_columns_of_any_name_can_be_named():
+    rows = [{"q": "Who?", "a": "Me."}]
+    with pytest.raises(InputError, match=r"the columns q, a.*--prompt-column"):
+        understood(*rows)
+    assert understood(*rows, prompt_column="q", completion_column="a").rows == (Row((USER, ANSWER)),)
+    with pytest.raises(InputError, match="--completion-column is missing"):
+        understood(*rows, prompt_column="q")
+    with pytest.raises(InputError, match="--prompt-column is x"):
+        understood(*rows, prompt_column="x", completion_column="a")
+
+
+def test_rows_that_cannot_be_used_are_counted_with_the_reason():
+    pair = {"prompt": "Who?", "completion": "Me."}
+    data = understood(pair, pair, {"prompt": "", "completion": "Me."}, {"prompt": "Who?", "completion": None})
+    assert data.rows == (Row((USER, ANSWER)),)
+    assert dict(data.dropped) == {"empty": 2, "duplicate": 1}
+    chats = understood(
+        {"messages": [{"role": "user", "content": "Who?"}, {"role": "assistant", "content": "Me."}]},
+        {"messages": [{"role": "user", "content": "Who?"}]},
+        {"messages": [{"role": "tool", "content": "1"}]},
+        {"messages": "no"},
+    )
+    assert dict(chats.dropped) == {"without an answer": 1, "role tool": 1, "no list of messages": 1}
+
+
+def test_a_table_without_a_usable_row_is_an_error_that_says_why():
+    with pytest.raises(InputError, match="2 empty"):
+        understood({"prompt": "", "completion": "a"}, {"prompt": "b", "completion": " "})
+
+
+def test_preference_pairs_are_for_their_trainers():
+    row = {"prompt": "Who?", "chosen": "Me.", "rejected": "You."}
+    assert understood(row, trainer="dpo").rows == (Row((USER,), chosen="Me.", rejected="You."),)
+    turns = {name: [USER.as_dict(), {"role": "assistant", "content": row[name]}] for name in ("chosen", "rejected")}
+    assert understood(turns, trainer="orpo").rows == understood(row, trainer="dpo").rows
+    same = {"prompt": "Who?", "chosen": "Me.", "rejected": "Me."}
+    assert dict(understood(row, same, trainer="dpo").dropped) == {"chosen and rejected the same": 1}
+    with pytest.raises(InputError, match="preference pairs"):
+        understood({"prompt": "Who?", "completion": "Me."}, trainer="dpo")
+
+
+def test_a_text_that_only_mentions_the_marks_is_no_conversation():
+    assert guanaco("He wrote\n### Human: x\n### Assistant: y") is None
+    assert guanaco("### Assistant: y\n### Human: x\n### Assistant: z") is None
+    assert guanaco("Some text") is None
+    assert understood({"text": "Some text"}).rows == (Row(text="Some text"),)
+
+
+def test_a_row_survives_the_file():
+    for row in (Row((USER, ANSWER)), Row(text="a\n\u2028b"), Row((USER,), chosen="a", rejected="b")):
+        assert Row.from_json(row.as_json()) == row
+
+
+def test_held_out_rows_are_the_same_for_the_same_seed_and_never_trained_on():
+    rows = [Row(text=str(number)) for number in range(20)]
+    train, valid = hold_out(rows, 0.25, 3)
+    assert (len(train), len(valid)) == (15, 5)
+    assert not set(train) & set(valid)
+    assert hold_out(rows, 5, 3) == (train, valid)
+    assert hold_out(rows, 5, 4) != (train, valid)
+    for split in (20, 0.001, 300):
+        with pytest.raises(InputError, match="--valid-split"):
+            hold_out(rows, split, 0)
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("name", "a/b"), ("name", ""), ("learning_rate", 0), ("learning_rate", float("nan")), ("epochs", -1),
+        ("lora_r", 0), ("lora_dropout", 1.0), ("batch_size", 0), ("trainer", "ppo"), ("quantization", "int4"),
+        ("processes", 0), ("seed", -1), ("max_length", 2),
+    ],
+)  # fmt: skip
+def test_a_value_out_of_range_names_its_option(option, value):
+    with pytest.raises(InputError, match="--") as caught:
+        TrainingRequest(**{"name": "job", "base": "smollm2", option: value})
+    assert caught.value.hint.startswith("It takes")
+
+
+def test_the_default_rate_falls_with_the_width_of_the_model():
+    assert learning_rate(4096) == 2e-4
+    assert learning_rate(576) == 1.4e-3
+    assert learning_rate(64) == 2e-3
+    assert learning_rate(4096, "dpo") == 2e-5
+
+
+def test_steps_are_counted_as_the_trainer_does():
+    request = TrainingRequest("job", "smollm2", batch_size=4, epochs=1.5)
+    assert count_steps(request, 64) == 24
+    assert count_steps(TrainingRequest("job", "smollm2", batch_size=4, epochs=1, gradient_accumulation=3), 65) == 6
+    assert count_steps(TrainingRequest("job", "smollm2", batch_size=4, epochs=1, processes=2), 64) == 8
+
+
+@pytest.mark.model
+class TestWithSmolLM2:
+    """Its own chat template and vocabulary."""
+
+    def test_the_loss_is_taken_on_answers_and_their_end_token_alone(self, base):
+        tokenizer = load_tokenizer(base.folder)
+        row = Row((USER, ANSWER, Message("user", "Why?"), Message("assistant", "So.")))
+        encoded = encode(tokenizer, row)
+        trained = [token for token in encoded.labels if token != IGNORED]
+        assert tokenizer.decode(trained) == "Me.<|im_end|>So.<|im_end|>"
+        whole = tokenizer.apply_chat_template([m.as_dict() for m in row.messages], tokenize=False).rstrip("\n")
+        assert list(encoded.input_ids) == tokenizer(whole, add_special_tokens=False)["input_ids"]
+
+    def test_the_question_has_the_tokens_that_it_has_when_the_model_is_asked(self, base):
+        tokenizer = load_tokenizer(base.folder)
+        encoded = encode(tokenizer, Row((USER, ANSWER)))
+        asked = tokenizer.apply_chat_template([USER.as_dict()], tokenize=False, add_generation_prompt=True)
+        ids = tokenizer(asked, add_special_tokens=False)["input_ids"]
+        assert list(encoded.input_ids[: len(ids)]) == ids
+        assert set(encoded.labels[: len(ids)]) == {IGNORED}
+
+    def test_a_text_without_conversation_is_trained_on_whole_and_ended(self, base):
+        tokenizer = load_tokenizer(base.folder)
+        encoded = encode(tokenizer, Row(text="Rain falls."))
+        assert encoded.labels == encoded.input_ids
+        assert encoded.input_ids[-1] == tokenizer.eos_token_id
+
+    def test_a_template_that_rewrites_earlier_answers_trains_the_last_one(self, base):
+        tokenizer = load_tokenizer(base.folder)
+        tokenizer.chat_template = (
+            "{% for m in messages %}{{ m.role[0] }}:"
+            "{{ 'old' if m.role == 'assistant' and not loop.last else m.content }}"
+            "{{ eos_token if m.role == 'assistant' }}\n{% endfor %}{% if add_generation_prompt %}a:{% endif %}"
+        )
+        row = Row((USER, ANSWER, Message("user", "Why?"), Message("assistant", "So.")))
+        assert pieces(tokenizer, row) == [("u:Who?\na:old<|im_end|>\nu:Why?\na:", False), ("So.<|im_end|>", True)]
+
+    def test_a_base_without_a_chat_template_is_told(self, base):
+        tokenizer = load_tokenizer(base.folder)
+        tokenizer.chat_template = None
+        with pytest.raises(ModelError, match="no chat template"):
+            encode(tokenizer, Row((USER, ANSWER)))
+
+    def test_what_was_understood_is_told_before_anything_runs(self, base):
+        long = {"prompt": "Who?", "completion": "word " * 100}
+        rows = [{"prompt": f"Who is {n}?", "completion": f"Number {n}."} for n in range(8)]
+        decided = decide(
+            TrainingRequest("job", "smollm2", max_length=64, epochs=1), base, understood(*rows, long, rows[0])
+        )
+        report = decided.report
+        assert (report.rows, report.steps) == (8, 2)
+        assert dict(report.dropped) == {"duplicate": 1, "longer than 64 tokens": 1}
+        assert report.first.endswith("Who is 0?<|im_end|>\n<|im_start|>assistant\nNumber 0.<|im_end|>")
+        assert report.first_answer == "Number 0.<|im_end|>"
+        assert 0 < report.trained_tokens < report.tokens <= 8 * report.longest
+        (warning,) = report.warnings
+        assert "2 optimizer steps" in warning and "--epochs 10" in warning
+
+    def test_the_same_request_gives_the_same_spec_and_a_change_is_named(self, base):
+        rows = [{"prompt": f"Who is {n}?", "completion": f"Number {n}."} for n in range(40)]
+        spec = decide(REQUEST, base, understood(*rows)).spec
+        assert TrainingSpec.from_dict(spec.as_dict()) == spec
+        assert spec.changes(decide(REQUEST, base, understood(*rows)).spec) == ()
+        other = TrainingRequest("job", "smollm2", epochs=1, background=True)
+        changed = spec.changes(decide(other, base, understood(*rows[:-1])).spec)
+        assert changed == ("epochs was 3 and is 1", "the data has changed (40 rows then, 39 now)")
+
+    def test_general_rows_are_trained_along(self, base):
+        data = understood({"prompt": "Who?", "completion": "Me."}, {"prompt": "Why?", "completion": "So."})
+        mixed = understood({"prompt": "Two and two?", "completion": "Four."}).rows
+        decided = decide(REQUEST, base, data, mixed=mixed)
+        assert (decided.report.rows, decided.report.mixed_rows) == (3, 1)
+        assert decided.train[-1] == mixed[0]
+
+    def test_rows_that_are_all_too_long_and_a_length_that_the_model_has_not_are_told(self, base):
+        data = understood({"prompt": "Who?", "completion": "word " * 100})
+        with pytest.raises(InputError, match="all 1 rows are longer than 64 tokens"):
+            decide(TrainingRequest("job", "smollm2", max_length=64), base, data)
+        with pytest.raises(InputError, match="more than the model's 8192"):
+            decide(TrainingRequest("job", "smollm2", max_length=9000), base, data)
+
+
+def test_a_table_knows_its_columns_in_order():
+    assert read([{"b": 1}, {"a": 2, "b": 3}], "x") == Table("x", ("b", "a"), ({"b": 1}, {"a": 2, "b": 3}))

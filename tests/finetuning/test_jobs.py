@@ -1,0 +1,254 @@
+"""Jobs over their whole life, with real processes: trained, watched, stopped, killed, resumed, found again."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from llm_magics.errors import LLMMagicsError, TrainingError
+from llm_magics.finetuning import folders, processes
+from llm_magics.finetuning.data import understand
+from llm_magics.finetuning.events import EventReader
+from llm_magics.finetuning.jobs import Job, Jobs
+from llm_magics.finetuning.rows import read
+from llm_magics.finetuning.spec import decide
+from llm_magics.messages import TrainingRequest
+
+pytestmark = [pytest.mark.model, pytest.mark.slow]
+
+ROWS = [{"prompt": f"Who is number {n}?", "completion": f"It is {'very ' * (n % 7)}{n}."} for n in range(60)]
+PAIRS = [{"prompt": f"Who is {n}?", "chosen": f"Number {n}.", "rejected": "Nobody."} for n in range(12)]
+
+
+@pytest.fixture
+def jobs(tmp_path):
+    made = Jobs(tmp_path / "finetuned")
+    yield made
+    for run in made.runs():
+        group = Job(Path(run.folder)).group
+        if group is not None:
+            processes.end(group, patience=0.5)
+
+
+@pytest.fixture
+def decided(tiny):
+    """Decide a job on the tiny base."""
+
+    def made(rows=ROWS, **options):
+        request = TrainingRequest(**{"name": "job", "base": "tiny", "batch_size": 4, "epochs": 4, **options})
+        return decide(request, tiny, understand(read(list(rows), "rows"), trainer=request.trainer))
+
+    return made
+
+
+def wait_for(job, kind, step=0):
+    """Watch a job until it has done something."""
+    reader = EventReader(job.folder)
+    until = time.monotonic() + 120
+    while time.monotonic() < until:
+        job.touch()
+        if any(event.kind == kind and event.step >= step for event in reader.new()):
+            return
+        assert job.run().state == "running", f"{job.run().text}\n{(job.folder / folders.LOG).read_text()[-2000:]}"
+        time.sleep(0.01)
+    raise AssertionError(f"no {kind} in two minutes")
+
+
+def finished(job):
+    """Watch a job to its end."""
+    for _ in job.follow(0.05):
+        pass
+    run = job.run()
+    assert run.state == "done", f"{run.text}\n{(job.folder / folders.LOG).read_text()[-2000:]}"
+    return run
+
+
+def weights(run):
+    from safetensors.torch import load_file
+
+    return load_file(Path(run.adapter) / "adapter_model.safetensors")
+
+
+def logits(folder, adapter=""):
+    import torch
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    model = PeftModel.from_pretrained(model, adapter) if adapter else model
+    with torch.inference_mode():
+        return model.eval()(torch.tensor([[1, 9690, 198]])).logits
+
+
+@pytest.fixture(scope="session")
+def whole(tiny, tmp_path_factory):
+    """A job that nobody disturbed, with validation and a merged model."""
+    request = TrainingRequest("job", "tiny", batch_size=4, epochs=4, valid_split=12, merge_adapter=True)
+    made = decide(request, tiny, understand(read(list(ROWS), "rows")))
+    return finished(Jobs(tmp_path_factory.mktemp("jobs")).start(made))
+
+
+def test_a_job_leaves_an_adapter_a_merged_model_and_all_that_repeats_it(whole, tiny):
+    assert (whole.step, whole.total) == (48, 48)
+    assert [step for step, _ in whole.losses] == list(range(1, 49))
+    assert len(whole.valid_losses) >= 8
+    assert whole.losses[-1][1] < whole.losses[0][1]
+    assert max(event.tokens for event in whole.events) > 1000 and max(event.memory for event in whole.events) > 1e7
+    changed = logits(tiny.folder, whole.adapter)
+    assert (changed - logits(tiny.folder)).abs().max() != 0
+    assert (logits(whole.merged) - changed).abs().max() < 1e-4
+    kept = {path.name for path in Path(whole.folder).iterdir()}
+    assert {"spec.json", "train.jsonl", "valid.jsonl", "events.jsonl", "trainer.log"} <= kept
+
+
+def test_the_same_spec_gives_the_same_adapter_bit_for_bit(whole, decided, jobs):
+    again = finished(jobs.start(decided(valid_split=12)))
+    assert again.losses == whole.losses
+    before, after = weights(whole), weights(again)
+    assert before.keys() == after.keys() and all((before[name] == after[name]).all() for name in before)
+
+
+def test_a_killed_trainer_resumes_to_the_same_adapter(whole, decided, jobs):
+    job = jobs.start(decided(valid_split=12))
+    wait_for(job, "step", random.randrange(7, 40))
+    os.killpg(job.group.pid, signal.SIGKILL)
+    assert processes.wait(job.group, 10)
+    run = job.run()
+    assert run.state == "killed" and not run.adapter
+    assert folders.last_checkpoint(job.folder) is not None
+    resumed = finished(Jobs(jobs.root).resume())
+    assert resumed.step == whole.step
+    assert [step for step, _ in resumed.losses] == [step for step, _ in whole.losses]
+    assert max(abs(a - b) for (_, a), (_, b) in zip(resumed.losses, whole.losses, strict=True)) < 1e-3
+    before, after = weights(whole), weights(resumed)
+    assert max(float((before[name] - after[name]).abs().max()) for name in before) < 1e-3
+
+
+def test_a_stopped_job_has_an_adapter_and_goes_on_where_it_was(decided, jobs):
+    job = jobs.start(decided(epochs=40))
+    wait_for(job, "step", random.randrange(1, 60))
+    run = job.stop()
+    assert run.state == "stopped" and not job.running
+    assert run.adapter and weights(run)
+    assert folders.last_checkpoint(job.folder).name == f"checkpoint-{run.step}"
+    before = run.step
+    job = jobs.resume()
+    wait_for(job, "step", before + 1)
+    assert min(event.step for event in job.run().events if event.kind == "begin" and event.step) == before
+    assert job.stop().state == "stopped"
+
+
+def test_a_signal_stops_as_the_button_does_even_before_the_first_step(decided, jobs):
+    job = jobs.start(decided())
+    wait_for(job, "phase")
+    wait_for(job, "phase")
+    time.sleep(2)
+    os.killpg(job.group.pid, signal.SIGINT)
+    assert processes.wait(job.group, 90)
+    run = job.run()
+    assert run.state == "stopped" and run.adapter and run.step >= 1, (job.folder / folders.LOG).read_text()
+
+
+def test_a_job_that_runs_is_found_by_another_notebook_and_refused_a_second_time(decided, jobs):
+    job = jobs.start(decided(epochs=40))
+    code = (
+        "import sys; from pathlib import Path; from llm_magics.finetuning.jobs import Jobs\n"
+        "job = Jobs(Path(sys.argv[1])).find()\nprint(job.run().state)\n"
+        "looks = job.follow(0.05)\n"
+        "print(next(event.kind for look in looks for event in look if event.kind == 'step'))\n"
+        "print(job.stop().state)"
+    )
+    with pytest.raises(TrainingError, match="is being trained already"):
+        jobs.start(decided())
+    with pytest.raises(TrainingError, match="is being trained already"):
+        jobs.resume()
+    done = subprocess.run([sys.executable, "-c", code, str(jobs.root)], capture_output=True, text=True, timeout=180)
+    assert done.stdout.split() == ["running", "step", "stopped"], done.stderr
+    assert not job.running
+
+
+def test_a_job_that_nobody_watches_saves_and_ends_unless_it_is_for_the_background(decided, jobs, monkeypatch):
+    monkeypatch.setenv("LLM_MAGICS_UNWATCHED_SECONDS", "1")
+    watched = jobs.start(decided(epochs=2000))
+    wait_for(watched, "step", 1)
+    assert processes.wait(watched.group, 60)
+    run = watched.run()
+    assert run.state == "stopped" and "no notebook has watched it" in run.text and run.adapter
+    alone = jobs.start(decided(name="alone", background=True, epochs=2000))
+    wait_for(alone, "step", 1)
+    time.sleep(3)
+    assert alone.running
+    assert alone.stop().state == "stopped"
+
+
+def test_a_changed_line_does_not_resume_and_says_what_changed(whole, decided, jobs):
+    job = jobs.start(decided(epochs=40))
+    wait_for(job, "step", 1)
+    job.stop()
+    with pytest.raises(TrainingError, match="epochs was 40 and is 4; the data has changed"):
+        jobs.resume(decided(rows=ROWS[:-1]))
+    with pytest.raises(TrainingError, match="came to its end"):
+        Jobs(Path(whole.folder).parent).resume()
+
+
+def test_an_error_of_the_trainer_is_one_line_and_nothing_is_left(decided, jobs):
+    made = decided(target_modules=("no_such_layer",))
+    job = jobs.start(made)
+    for _ in job.follow(0.05):
+        pass
+    run = job.run()
+    assert run.state == "failed" and "no_such_layer" in run.text and "\n" not in run.text
+    assert not job.running
+
+
+@pytest.mark.parametrize("trainer", ["dpo", "orpo"])
+def test_preference_pairs_are_learned_from(decided, jobs, trainer):
+    run = finished(jobs.start(decided(PAIRS, trainer=trainer, epochs=2)))
+    assert run.step == 6 and len(run.losses) == 6 and weights(run)
+
+
+def test_two_processes_are_two_and_learn_as_one_does(decided, jobs):
+    one = finished(jobs.start(decided(name="one")))
+    two = finished(jobs.start(decided(name="two", processes=2, batch_size=2)))
+    assert two.step == one.step
+    gaps = [abs(a - b) for (_, a), (_, b) in zip(one.losses, two.losses, strict=True)]
+    assert sum(gaps) / len(gaps) < 0.05, gaps
+
+
+def test_a_name_that_is_used_again_keeps_the_earlier_job_aside(decided, jobs):
+    jobs.root.mkdir()
+    job = Job(jobs.root / "job")
+    job.write(decided())
+    (job.folder / "note").write_text("before")
+    jobs._set_aside(job.folder)
+    assert (jobs.root / ".replaced" / "job" / "note").read_text() == "before"
+    assert jobs.runs() == ()
+    job.folder.mkdir()
+    (job.folder / "mine").write_text("x")
+    with pytest.raises(TrainingError, match="holds something else"):
+        jobs.start(decided())
+
+
+def test_a_full_disk_is_told_before_anything_starts(decided, jobs, monkeypatch):
+    made = decided()
+    base = dataclasses.replace(made.spec.base, parameters=10**15)
+    request = dataclasses.replace(made.spec.request, merge_adapter=True)
+    full = dataclasses.replace(made, spec=dataclasses.replace(made.spec, base=base, request=request))
+    with pytest.raises(TrainingError, match="Free some disk"):
+        jobs.start(full)
+    assert jobs.runs() == ()
+
+
+def test_a_job_that_is_not_there_is_told(jobs):
+    with pytest.raises(LLMMagicsError, match="no model has been tuned"):
+        jobs.find()
+    with pytest.raises(LLMMagicsError, match="there is no fine-tuning job x"):
+        jobs.find("x")

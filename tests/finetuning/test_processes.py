@@ -1,0 +1,76 @@
+"""Process groups: found again by anyone, and ended whatever they do with signals."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+
+import pytest
+
+from llm_magics.finetuning import processes
+
+STUBBORN = """
+import os, signal, subprocess, sys, time
+for number in (signal.SIGINT, signal.SIGTERM):
+    signal.signal(number, signal.SIG_IGN)
+if len(sys.argv) < 2:
+    subprocess.Popen([sys.executable, __file__, "child"])
+print("up", flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.fixture
+def start(tmp_path):
+    groups = []
+
+    def started(code):
+        (tmp_path / "program.py").write_text(code)
+        log = tmp_path / f"log{len(groups)}"
+        group = processes.start([sys.executable, str(tmp_path / "program.py")], os.environ, log, tmp_path)
+        groups.append(group)
+        return group, log
+
+    yield started
+    for group in groups:
+        processes.end(group, patience=0.1)
+
+
+def wait_for(log, text, count=1):
+    until = time.monotonic() + 20
+    while log.read_text().count(text) < count:
+        assert time.monotonic() < until, log.read_text()
+        time.sleep(0.05)
+
+
+def test_a_group_that_ignores_every_signal_is_gone_after_its_end(start):
+    group, log = start(STUBBORN)
+    wait_for(log, "up", 2)
+    assert processes.alive(group)
+    processes.end(group, patience=0.3)
+    assert not processes.alive(group)
+
+
+def test_a_child_that_outlives_its_parent_still_counts_and_is_ended(start):
+    group, log = start(STUBBORN)
+    wait_for(log, "up", 2)
+    os.kill(group.pid, 9)
+    time.sleep(0.3)
+    assert processes.alive(group)
+    processes.end(group, patience=0.1)
+    assert not processes.alive(group)
+
+
+def test_a_number_that_was_given_out_again_is_not_the_group(start):
+    group, _ = start("import time; time.sleep(60)")
+    assert processes.alive(group)
+    assert not processes.alive(processes.Group(group.pid, group.born - 100))
+    processes.end(processes.Group(group.pid, group.born - 100), patience=0.1)
+    assert processes.alive(group)
+
+
+def test_one_that_ended_by_itself_is_not_alive_and_its_output_is_kept(start):
+    group, log = start("print('hello')")
+    assert processes.wait(group, 20)
+    assert log.read_text() == "hello\n"

@@ -1,0 +1,41 @@
+"""AutoTrain's lines of 2023 and of today in the options of this package."""
+
+from __future__ import annotations
+
+from llm_magics.magics.autotrain_flags import translate
+
+TUTORIAL = (
+    "--train --project_name Llama-Chat --model TinyLlama/TinyLlama-1.1B --data_path . --use_peft --use_int4 "
+    "--learning_rate 2e-4 --num_train_epochs 1 --trainer sft --merge_adapter"
+)
+
+
+def test_the_tutorials_own_line_becomes_ours():
+    translated = translate(TUTORIAL.split())
+    assert " ".join(translated.words) == (
+        "--backend autotrain --name Llama-Chat --base TinyLlama/TinyLlama-1.1B . --quantization nf4 "
+        "--lr 2e-4 --epochs 1 --trainer sft --merge-adapter"
+    )
+    assert "--learning_rate → --lr" in translated.changes and "--use_peft → always so" in translated.changes
+    assert "--data_path → DATA" in translated.changes
+
+
+def test_a_line_of_today_becomes_ours():
+    line = "--train --project-name a --model m --data-path d --peft --quantization int4 --lr=1e-3 --epochs 2"
+    assert " ".join(translate(line.split()).words) == (
+        "--backend autotrain --name a --base m d --quantization nf4 --lr 1e-3 --epochs 2"
+    )
+
+
+def test_a_line_of_ours_is_left_alone():
+    words = ("facts.csv", "--name", "facts", "--epochs", "3", "--merge-adapter", "--quantization", "nf4")
+    assert translate(words).words == words and translate(words).changes == ()
+
+
+def test_a_back_end_that_was_named_stays():
+    assert translate(["--train", "--project-name", "a", "--backend", "trl"]).words == (
+        "--name",
+        "a",
+        "--backend",
+        "trl",
+    )
