@@ -30,8 +30,10 @@ from .stop_texts import StopTexts
 from .threads import physical_cores, wait_passively
 
 _CONTEXT = 8192  # tokens, unless asked for: memory for keys and values is taken at once, and some models read 131072
+# Bytes of weights below which one thread writes the answer. Threads wait for one another some 600 times a token, in so
+# small a model after 20 microseconds of work each: docs/decisions.md, "llama.cpp".
+_SMALL = 500_000_000
 _TOP_K = 50  # what transformers' generate takes where nothing is said, so that both engines sample alike
-_ALL_TOKENS = 2**31 - 1  # of the prompt and the answer, as transformers penalises; llama.cpp does the last 64
 _SEEDS = 2**32 - 1  # the number after the last seed: llama.cpp takes it for "draw one"
 _FORCE = 1e6  # added to a token's logit, and it is taken
 
@@ -103,13 +105,15 @@ def load(prepared: Prepared) -> LlamaCppEngine:
         ModelFileError: llama.cpp cannot open it after all.
     """
     begin = time.perf_counter()
+    header = prepared.header
+    cores = physical_cores()
     server = LlamaCppServer(
         prepared.file,
         context=prepared.context,
-        threads=physical_cores(),
+        threads=cores,
+        answer_threads=1 if header.size < _SMALL else cores,
         gpu=None if prepared.device == "cpu" else _number(prepared.request.device_map),
     )
-    header = prepared.header
     info = ModelInfo(
         name=prepared.source.name,
         source=prepared.source.location,
@@ -169,7 +173,11 @@ class LlamaCppEngine:
         room = room_for_answer(len(ids), self._info)
         cut, text = StopTexts(options.stop), ""
         reason: StopReason | None = None
-        request = {"prompt": ids, "max_tokens": min(room, options.max_new_tokens), **_sampling(options)}
+        request = {
+            "prompt": ids,
+            "max_tokens": min(room, options.max_new_tokens),
+            **_sampling(options, self._info.context),
+        }
         with contextlib.closing(self._server.complete(request, stop)) as replies:
             for reply in replies:
                 choice, timings = reply["choices"][0], reply["timings"]
@@ -256,7 +264,7 @@ def _log_sum(logarithms: Sequence[float]) -> float:
     return most + math.log(math.fsum(math.exp(value - most) for value in logarithms))
 
 
-def _sampling(options: GenerationOptions) -> dict[str, Any]:
+def _sampling(options: GenerationOptions, context: int) -> dict[str, Any]:
     """Our options in llama.cpp's words, with the samplers in the order that transformers has."""
     return {
         "samplers": ["penalties", "temperature", "top_k", "top_p"],
@@ -264,7 +272,7 @@ def _sampling(options: GenerationOptions) -> dict[str, Any]:
         "top_k": _TOP_K,
         "top_p": options.top_p,
         "repeat_penalty": options.repetition_penalty,
-        "repeat_last_n": _ALL_TOKENS,
+        "repeat_last_n": context,  # all that was read and written, as in transformers; llama.cpp's own are the last 64
         "seed": _SEEDS if options.seed is None else options.seed % _SEEDS,
     }
 

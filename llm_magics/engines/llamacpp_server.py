@@ -49,14 +49,15 @@ class LlamaCppServer:
     Args:
         file: the ``.gguf`` file.
         context: tokens of a prompt with its answer.
-        threads: that compute.
+        threads: that compute while the prompt is read.
+        answer_threads: that compute while the answer is written.
         gpu: None for none, -1 for all, or the number of one.
 
     Raises:
         ModelFileError: llama.cpp cannot open it.
     """
 
-    def __init__(self, file: Path, *, context: int, threads: int, gpu: int | None = None) -> None:
+    def __init__(self, file: Path, *, context: int, threads: int, answer_threads: int, gpu: int | None = None) -> None:
         import xllamacpp
 
         folder = _new_socket_folder()
@@ -70,7 +71,7 @@ class LlamaCppServer:
         params.n_threads_http = 1
         params.n_ctx = context
         params.n_batch = params.n_ubatch = _PIECE if gpu is None else _GPU_PIECE
-        params.cpuparams.n_threads = params.cpuparams_batch.n_threads = threads
+        params.cpuparams.n_threads, params.cpuparams_batch.n_threads = answer_threads, threads
         params.cache_ram_mib = _OTHER_PROMPTS
         params.n_gpu_layers = 0 if gpu is None else -1
         params.fit_params = gpu is not None  # what does not fit a GPU then stays in RAM
