@@ -111,7 +111,12 @@ def of_binding(file: str) -> Callable[[str], Iterator[Any]]:
     def run(text: str) -> Iterator[Any]:
         tokens: queue.SimpleQueue[Any] = queue.SimpleQueue()
         request = {"prompt": text, "stream": True, "max_tokens": TOKENS, "temperature": 0.1, "ignore_eos": True}
-        request |= {"repeat_penalty": 1.1, "repeat_last_n": 8192, "samplers": ["penalties", "temperature", "top_p"]}
+        request |= {
+            "repeat_penalty": 1.1,
+            "repeat_last_n": 8192,
+            "top_k": 50,
+            "samplers": ["penalties", "temperature", "top_k", "top_p"],
+        }
 
         def work() -> None:
             server.handle_completions(request, lambda reply: tokens.put(reply["choices"][0]["text"]))
