@@ -30,9 +30,12 @@ from .stop_texts import StopTexts
 from .threads import physical_cores, wait_passively
 
 _CONTEXT = 8192  # tokens, unless asked for: memory for keys and values is taken at once, and some models read 131072
-# Bytes of weights below which one thread writes the answer. Threads wait for one another some 600 times a token, in so
-# small a model after 20 microseconds of work each: docs/decisions.md, "llama.cpp".
+# Bytes of weights below which a model is small. Threads wait for one another some 600 times a token or piece, in a
+# small model after so little work that one thread writes faster than two, and that reading in pieces of 512 tokens
+# takes two thirds of the time of pieces of 128: docs/decisions.md, "llama.cpp". A large model reads a piece of 128 for
+# seconds, and a stop frees the processor after that.
 _SMALL = 500_000_000
+_PIECE, _PIECE_OF_LARGE = 512, 128
 _TOP_K = 50  # what transformers' generate takes where nothing is said, so that both engines sample alike
 _SEEDS = 2**32 - 1  # the number after the last seed: llama.cpp takes it for "draw one"
 _FORCE = 1e6  # added to a token's logit, and it is taken
@@ -105,14 +108,15 @@ def load(prepared: Prepared) -> LlamaCppEngine:
         ModelFileError: llama.cpp cannot open it after all.
     """
     begin = time.perf_counter()
-    header = prepared.header
-    cores = physical_cores()
+    header, cores, gpu = prepared.header, physical_cores(), prepared.device != "cpu"
+    small = header.size < _SMALL
     server = LlamaCppServer(
         prepared.file,
         context=prepared.context,
         threads=cores,
-        answer_threads=1 if header.size < _SMALL else cores,
-        gpu=None if prepared.device == "cpu" else _number(prepared.request.device_map),
+        answer_threads=1 if small else cores,
+        piece=_PIECE if small or gpu else _PIECE_OF_LARGE,
+        gpu=_number(prepared.request.device_map) if gpu else None,
     )
     info = ModelInfo(
         name=prepared.source.name,

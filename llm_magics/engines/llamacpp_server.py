@@ -24,10 +24,6 @@ from ..errors import ModelError, ModelFileError
 
 _LONGEST_SOCKET = 100  # characters: the system's limit for the path of a Unix socket is 104 to 108
 _LOOK = 0.05  # seconds between two looks at the stop event while llama.cpp is silent
-# Tokens that are read in one piece. Between two pieces a stop takes effect and frees the processor. Prompts of 500
-# tokens are read as fast in pieces of 128 as at once; in pieces of 64 they take an eighth longer.
-_PIECE = 128
-_GPU_PIECE = 2048
 _OTHER_PROMPTS = 256  # MiB for what was read of earlier prompts, so that two notebooks' prompts may take turns
 
 
@@ -51,13 +47,16 @@ class LlamaCppServer:
         context: tokens of a prompt with its answer.
         threads: that compute while the prompt is read.
         answer_threads: that compute while the answer is written.
+        piece: tokens that are read at a time; between two pieces a stop frees the processor.
         gpu: None for none, -1 for all, or the number of one.
 
     Raises:
         ModelFileError: llama.cpp cannot open it.
     """
 
-    def __init__(self, file: Path, *, context: int, threads: int, answer_threads: int, gpu: int | None = None) -> None:
+    def __init__(
+        self, file: Path, *, context: int, threads: int, answer_threads: int, piece: int, gpu: int | None = None
+    ) -> None:
         import xllamacpp
 
         folder = _new_socket_folder()
@@ -70,7 +69,7 @@ class LlamaCppServer:
         params.endpoint_metrics = True
         params.n_threads_http = 1
         params.n_ctx = context
-        params.n_batch = params.n_ubatch = _PIECE if gpu is None else _GPU_PIECE
+        params.n_batch = params.n_ubatch = piece
         params.cpuparams.n_threads, params.cpuparams_batch.n_threads = answer_threads, threads
         params.cache_ram_mib = _OTHER_PROMPTS
         params.n_gpu_layers = 0 if gpu is None else -1
