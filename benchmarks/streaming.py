@@ -37,7 +37,7 @@ def both_ways(shell: Any) -> tuple[Callable[[], int], Callable[[], int]]:
     from llm_magics.messages import AskRequest, ModelRequest
 
     session = Session()
-    session.load(ModelRequest("smollm2"))
+    session.load(ModelRequest("smollm2", engine="transformers"))
     engine: Any = session._models["smollm2"].engine
     request = AskRequest(temperature=0.0, repetition_penalty=1.1, max_new_tokens=TOKENS, history=False)
     text = session.ask(QUESTION, request).prompt.text

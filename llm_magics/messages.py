@@ -149,6 +149,7 @@ class ModelRequest:
         chat_template: a Jinja chat template that replaces the tokenizer's own; empty keeps that.
         context: the longest prompt with its answer, in tokens; 0 for the model's own.
         trust_remote_code: whether Python code that comes with the model may run.
+        engine: what runs it: ``auto``, ``transformers``, or ``llamacpp`` for ``.gguf`` files.
     """
 
     model: str
@@ -159,6 +160,7 @@ class ModelRequest:
     chat_template: str = ""
     context: int = 0
     trust_remote_code: bool = False
+    engine: str = "auto"
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,12 +28,14 @@ class Usage:
         new_tokens: tokens written.
         seconds_to_first_token: from the call to the first token, in seconds.
         seconds: from the call to the last token, in seconds.
+        cached_tokens: how many of the prompt's tokens were still known from the question before.
     """
 
     prompt_tokens: int = 0
     new_tokens: int = 0
     seconds_to_first_token: float = 0.0
     seconds: float = 0.0
+    cached_tokens: int = 0
 
     @property
     def tokens_per_second(self) -> float:
@@ -48,6 +50,7 @@ class Usage:
             self.new_tokens + other.new_tokens,
             self.seconds_to_first_token or other.seconds_to_first_token,
             self.seconds + other.seconds,
+            self.cached_tokens + other.cached_tokens,
         )
 
 
@@ -256,10 +259,10 @@ class ModelInfo:
     Attributes:
         name: what the person calls it.
         source: where it came from: Hub id, folder or file.
-        engine: what runs it, such as ``transformers``.
-        device: ``cpu``, ``cuda:0`` and so on.
+        engine: what runs it, such as ``transformers`` or ``llamacpp``.
+        device: ``cpu``, ``cuda:0`` and so on; for llama.cpp its own name of a GPU, such as ``CUDA0``.
         dtype: type of the weights that are not quantized.
-        quantization: ``none``, ``nf4`` or ``int8``.
+        quantization: ``none``, ``nf4``, ``int8``, or the type of a GGUF file's weights, such as ``Q8_0``.
         parameters: number of weights.
         memory: bytes that the weights take.
         context: the longest prompt with its answer, in tokens.

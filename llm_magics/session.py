@@ -93,7 +93,7 @@ class Session:
                 damaged in its headers, or too large.
             Interrupted: the person stopped it.
         """
-        from .engines import resolve, transformers
+        from .engines import opening, resolve
 
         stops = templates.STOPS.get(request.chat_template, ())
         if request.chat_template:
@@ -107,10 +107,10 @@ class Session:
                 return dataclasses.replace(opened.info, seconds=0.0)
             try:
                 memory = opened.info.memory if opened else 0
-                prepared = transformers.prepare(source, request, coming_back=memory, say=self._say)
+                open_engine = opening.prepare(source, request, coming_back=memory, say=self._say)
                 if opened is not None:
                     self.unload(source.name)
-                engine = transformers.load(prepared)
+                engine = open_engine()
             except KeyboardInterrupt:
                 raise Interrupted(f"stopped while opening {source.name}; it is not open") from None
             return self._keep(source.name, engine, (source, request), stops)

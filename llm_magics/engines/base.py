@@ -11,6 +11,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from typing import Protocol, runtime_checkable
 
+from ..errors import ContextLengthError
 from ..messages import GenerationOptions, Message, Prompt
 from ..results import Chunk, ModelInfo
 
@@ -55,3 +56,22 @@ class Scorer(Protocol):
     def score(self, prompt: Prompt, choices: Sequence[str], stop: threading.Event) -> tuple[float, ...]:
         """Probability of each choice as the answer to the prompt; they sum to 1. Empty after a stop."""
         ...
+
+
+def room_for_answer(tokens: int, info: ModelInfo) -> int:
+    """Tokens left for the answer after a prompt; at least 1.
+
+    Args:
+        tokens: length of the prompt.
+        info: the model.
+
+    Raises:
+        ContextLengthError: none is left.
+    """
+    room = info.context - tokens
+    if room < 1:
+        raise ContextLengthError(
+            f"the prompt is {tokens} tokens, {1 - room} too many",
+            f"{info.name} reads {info.context} with its answer: shorten it, or ask with --no-history",
+        )
+    return room

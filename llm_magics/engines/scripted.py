@@ -7,9 +7,9 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from ..errors import ContextLengthError
 from ..messages import GenerationOptions, Message, Prompt
 from ..results import Chunk, ModelInfo, StopReason, Usage
+from .base import room_for_answer
 from .stop_texts import StopTexts
 
 
@@ -48,11 +48,7 @@ class ScriptedEngine:
 
     def stream(self, prompt: Prompt, options: GenerationOptions, stop: threading.Event) -> Iterator[Chunk]:
         """The next prepared answer, word by word, with the same limits as a real engine."""
-        if prompt.token_count > self._context:
-            raise ContextLengthError(
-                f"the prompt is {prompt.token_count} tokens, {prompt.token_count - self._context} too many",
-                f"The context is {self._context}",
-            )
+        room_for_answer(prompt.token_count, self.info())
         self.prompts.append(prompt)
         words = _words(self._reply(prompt.messages))
         begin, first, count = time.perf_counter(), 0.0, 0

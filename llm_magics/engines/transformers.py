@@ -9,7 +9,6 @@ is encoded without adding any, and a BOS token can never be there twice.
 from __future__ import annotations
 
 import contextlib
-import os
 import queue
 import secrets
 import sys
@@ -22,20 +21,21 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import (
-    ContextLengthError,
     InputError,
     LLMMagicsError,
     MissingPackageError,
-    ModelError,
     ModelFileError,
     OutOfMemoryError,
 )
 from ..messages import GenerationOptions, Message, ModelRequest, Prompt
 from ..results import Chunk, ModelInfo, StopReason, Usage
+from .base import room_for_answer
+from .chat_template import no_template, text_of
 from .memory import Weights, check_fits, free_bytes, give_back
 from .quiet import quiet
 from .resolve import Source
 from .stop_texts import StopTexts
+from .threads import wait_passively
 
 _LOADING = threading.Lock()  # from_pretrained patches torch for the whole process while it runs
 
@@ -180,25 +180,12 @@ class TransformersEngine:
         Raises:
             ModelError: the tokenizer has no chat template, or refuses these messages.
         """
-        from jinja2 import TemplateError
-
         if not self._tokenizer.chat_template:
-            raise ModelError(
-                f"{self._info.name} has no chat template: it is a base model",
-                f"Type %llm_load {self._info.source} --chat-template guanaco, or llama-2, chatml, zephyr, alpaca",
-            )
-        try:
-            text = self._apply_template(messages)
-        except TemplateError as error:
-            if messages[0].role != "system":
-                raise ModelError(f"the chat template refuses this conversation: {error}") from error
-            # Some templates (Gemma's, Mistral's first) have no system role: it then opens the first turn.
-            first = Message(messages[1].role, f"{messages[0].content}\n\n{messages[1].content}")
-            text = self._apply_template([first, *messages[2:]])
+            raise no_template(self._info)
+        text = text_of(messages, self._apply_template)
         return Prompt(tuple(messages), text, len(self._encode(text)))
 
-    def _apply_template(self, messages: Sequence[Message]) -> str:
-        turns = [message.as_dict() for message in messages]
+    def _apply_template(self, turns: list[dict[str, str]]) -> str:
         return str(self._tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
 
     def _encode(self, text: str) -> list[int]:
@@ -207,7 +194,7 @@ class TransformersEngine:
     def stream(self, prompt: Prompt, options: GenerationOptions, stop: threading.Event) -> Iterator[Chunk]:
         """Answer, token by token. See ``Engine.stream``."""
         ids = self._encode(prompt.text)
-        room = self._room(len(ids))
+        room = room_for_answer(len(ids), self._info)
         begin, first, count = time.perf_counter(), 0.0, 0
         halt = threading.Event()
         run = _Run(ids, options, min(room, options.max_new_tokens), lambda: stop.is_set() or halt.is_set())
@@ -312,7 +299,7 @@ class TransformersEngine:
 
         ids = self._encode(prompt.text)
         answers = [self._encode(choice) for choice in choices]
-        self._room(len(ids) + max(map(len, answers)) + 1)
+        room_for_answer(len(ids) + max(map(len, answers)) + 1, self._info)
         try:
             with torch.inference_mode(), self._stoppable(stop.is_set):
                 totals = [self._log_probability(ids, answer) for answer in answers]
@@ -354,16 +341,6 @@ class TransformersEngine:
             for hook in hooks:
                 hook.remove()
 
-    def _room(self, length: int) -> int:
-        """Tokens left for the answer."""
-        room = self._info.context - length
-        if room < 1:
-            raise ContextLengthError(
-                f"the prompt is {length} tokens, {1 - room} too many",
-                f"{self._info.name} reads {self._info.context}: shorten it, or ask with --no-history",
-            )
-        return room
-
     def _end_tokens(self) -> list[int]:
         ends = self._model.generation_config.eos_token_id
         if ends is None:
@@ -381,10 +358,8 @@ class TransformersEngine:
 
 
 def _import_torch() -> Any:
-    if "torch" not in sys.modules and (os.cpu_count() or 1) <= 4:
-        # Threads that spin while they wait lose everything on few cores that others use too:
-        # docs/decisions.md, "Threads". Read by OpenMP when torch is imported.
-        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if "torch" not in sys.modules:
+        wait_passively()  # read by OpenMP when torch is imported
     try:
         import torch
         import transformers  # noqa: F401

@@ -24,6 +24,8 @@ def _load_options(parser: Parser) -> None:
         help="alias, Hub id, folder or .gguf file",
     )
     add("--as", dest="name", default="", metavar="NAME", help="what to call it")
+    engine = one_of("auto", "transformers", "llamacpp")
+    add("--engine", type=engine, default="auto", metavar="ENGINE", help="auto, transformers, or llamacpp for .gguf")
     quantize = one_of("auto", "nf4", "int8", "none")
     add("-q", "--quantize", type=quantize, default="auto", metavar="WAY", help="auto, nf4 (4-bit), int8 or none")
     dtype = one_of("auto", "float32", "bfloat16", "float16")
@@ -112,6 +114,7 @@ class ModelMagics(MagicGroup):
 def _request(args: argparse.Namespace) -> ModelRequest:
     return ModelRequest(
         args.model,
+        engine=args.engine,
         quantize=args.quantize,
         dtype=args.dtype,
         device_map=args.device_map,
@@ -125,7 +128,7 @@ def _request(args: argparse.Namespace) -> ModelRequest:
 def _figures(info: ModelInfo) -> list[str]:
     return [
         f"{_count(info.parameters)} parameters",
-        f"{_weights(info)} on {info.device}",
+        f"{_weights(info)} on {info.device}, by {info.engine}",
         _size(info.memory),
         f"context {info.context}",
         *([f"{info.seconds:.1f} s"] if info.seconds else []),

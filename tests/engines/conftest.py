@@ -1,9 +1,9 @@
-"""The real SmolLM2, opened once for all engine tests, and small ways to ask it."""
+"""The real SmolLM2, opened once an engine for all engine tests, and small ways to ask it."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -16,6 +16,16 @@ from llm_magics.results import Chunk
 @pytest.fixture(scope="session")
 def smollm2() -> TransformersEngine:
     return open_model(resolve("smollm2"), ModelRequest("smollm2"))
+
+
+@pytest.fixture(scope="session")
+def smollm2_in_llamacpp() -> Iterator[object]:
+    pytest.importorskip("xllamacpp", reason="the extra llamacpp is not installed")
+    from llm_magics.engines import llamacpp
+
+    engine = llamacpp.load(llamacpp.prepare(resolve("smollm2"), ModelRequest("smollm2")))
+    yield engine
+    engine.close()
 
 
 @pytest.fixture

@@ -67,7 +67,7 @@ def test_a_disk_that_fills_up_leaves_nothing_half_written(notebook: Any, small_d
             while other.write(b"\0" * 4096):
                 pass
         os.truncate(small_disk / "other", (small_disk / "other").stat().st_size - room)
-    ran = notebook.run("%llm_load smollm2")
+    ran = notebook.run("%llm_load smollm2 --engine transformers")
     assert isinstance(ran.error, errors.ModelTooLargeError), ran.printed
     assert "SmolLM2-135M-Instruct.Q4_1.gguf could not be unpacked to" in ran.complaint
     assert "set LLM_MAGICS_CACHE to a larger one" in ran.complaint
@@ -82,7 +82,7 @@ def test_a_disk_without_room_is_refused_before_anything_is_written(
 ) -> None:
     monkeypatch.setenv("LLM_MAGICS_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**9, 9 * 10**8, 10**8))  # type: ignore[attr-defined]
-    ran = notebook.run("%llm_load smollm2")
+    ran = notebook.run("%llm_load smollm2 --engine transformers")
     assert isinstance(ran.error, errors.ModelTooLargeError)
     assert "takes 0.5 GB on the disk" in ran.complaint and "has 0.1 GB" in ran.complaint
     assert "Set LLM_MAGICS_CACHE to a larger disk" in ran.complaint

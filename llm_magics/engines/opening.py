@@ -1,0 +1,70 @@
+"""Which engine opens a model. Imports the one that does, and no other."""
+
+from __future__ import annotations
+
+import functools
+import shutil
+import socket
+from collections.abc import Callable
+from importlib.util import find_spec
+
+from ..messages import ModelRequest
+from .base import Engine
+from .resolve import Source
+
+
+def engine_for(source: Source, request: ModelRequest) -> str:
+    """``transformers`` or ``llamacpp``.
+
+    llama.cpp is taken for a ``.gguf`` file where it is installed, unless an option asks for what only transformers
+    does, or only transformers has a GPU to run it on.
+
+    Args:
+        source: where the model lies.
+        request: how it was asked for; an engine that it names is taken.
+    """
+    if request.engine != "auto":
+        return request.engine
+    for_transformers = source.kind != "gguf" or (request.quantize, request.dtype) != ("auto", "auto")
+    if for_transformers or find_spec("xllamacpp") is None or not hasattr(socket, "AF_UNIX"):
+        return "transformers"
+    if request.device_map == "cpu" or not _cuda():
+        return "llamacpp" if request.device_map in ("auto", "cpu") else "transformers"
+    from .llamacpp import gpus
+
+    return "llamacpp" if gpus() else "transformers"
+
+
+def _cuda() -> bool:
+    """Whether torch has an NVIDIA GPU; torch is imported only where the driver is there."""
+    if shutil.which("nvidia-smi") is None or find_spec("torch") is None:
+        return False
+    import torch
+
+    return bool(torch.cuda.is_available())
+
+
+def prepare(
+    source: Source, request: ModelRequest, *, coming_back: int, say: Callable[[str], None]
+) -> Callable[[], Engine]:
+    """Do everything that can fail before memory is taken.
+
+    Args:
+        source: where the model lies, from ``resolve``.
+        request: how to load it.
+        coming_back: bytes of a model that is closed before this one is loaded.
+        say: told in one line what takes long.
+
+    Returns:
+        A function that loads the model.
+
+    Raises:
+        LLMMagicsError: as the engine's own ``prepare``.
+    """
+    if engine_for(source, request) == "llamacpp":
+        from . import llamacpp
+
+        return functools.partial(llamacpp.load, llamacpp.prepare(source, request, coming_back=coming_back, say=say))
+    from . import transformers
+
+    return functools.partial(transformers.load, transformers.prepare(source, request, coming_back=coming_back, say=say))
