@@ -9,6 +9,7 @@ import random
 import sys
 import tempfile
 import time
+from importlib.util import find_spec
 
 from llm_magics import ModelRequest
 from llm_magics.engines.resolve import resolve
@@ -65,6 +66,8 @@ def train(folder, tokenizer, rows, **options):
 
 def main() -> int:
     """Print the table; 1 where the goal is missed."""
+    if find_spec("trl") is None:
+        sys.exit('trl is not installed: pip install -e ".[finetune]"')
     folder = prepare(resolve("smollm2"), ModelRequest("smollm2")).folder
     tokenizer = load_tokenizer(folder)
     rows = records(tokenizer)
