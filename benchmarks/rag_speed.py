@@ -93,11 +93,11 @@ def embedder_folder() -> str:
     return str(EMBEDDERS[MODEL].packaged() or EMBEDDERS[MODEL].hub)
 
 
-def chunks_of(manual: Path, count: int) -> list[str]:
-    """Chunks of 1,000 characters, drawn from the whole manual."""
+def chunks_of(manual: Path, count: int, size: int) -> list[str]:
+    """Chunks of at most so many characters, drawn from the whole manual."""
     from langchain_text_splitters import RecursiveCharacterTextSplitter
 
-    splitter = RecursiveCharacterTextSplitter(chunk_size=1000, chunk_overlap=0)
+    splitter = RecursiveCharacterTextSplitter(chunk_size=size, chunk_overlap=0)
     files = sorted(manual.glob("*.txt"))
     if not files:
         sys.exit(f"there is no Git manual in {manual}: {GET_MANUAL}")
@@ -115,7 +115,7 @@ def indexing(options: argparse.Namespace) -> bool:
     from llm_magics.knowledge.embeddings import Embedder
     from llm_magics.knowledge.vectors import VectorIndex
 
-    texts = chunks_of(Path(options.manual), options.chunks)
+    texts = chunks_of(Path(options.manual), options.chunks, options.chunk_size)
     documents = [Document(text) for text in texts]
     theirs, ours = HuggingFaceEmbeddings(model_name=embedder_folder()), Embedder(MODEL)
 
@@ -129,7 +129,7 @@ def indexing(options: argparse.Namespace) -> bool:
 
     theirs.embed_documents(texts[:8])
     ours.vectors(texts[:8])
-    print(f"Indexing {len(texts)} chunks of Git's manual with {MODEL} ({ours.backend}); chunks/s\n")
+    print(f"{len(texts)} chunks of {options.chunk_size} characters, {MODEL} ({ours.backend}); chunks/s\n")
     print(f"{'round':>5}{'FAISS.from_documents':>22}{'ours':>8}{'ratio':>8}{'by processor time':>20}", flush=True)
     ratios: list[tuple[float, float]] = []
     for number in range(options.rounds):
@@ -292,6 +292,7 @@ def main() -> int:
     parser.add_argument("parts", nargs="*", help=f"of {', '.join(PARTS)}; all unless given")
     parser.add_argument("--manual", default=os.environ.get("GIT_MANUAL", MANUAL), help="folder of Git's manual")
     parser.add_argument("--chunks", type=int, default=256)
+    parser.add_argument("--chunk-size", type=int, default=1000, help="characters")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--vectors", type=int, default=1_000_000)
     options = parser.parse_args()
