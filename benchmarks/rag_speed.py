@@ -122,7 +122,7 @@ def indexing(options: argparse.Namespace) -> bool:
 
     theirs.embed_documents(texts[:8])
     ours.vectors(texts[:8])
-    print(f"Indexing {len(texts)} chunks of {options.chunk_size} characters with {MODEL} ({ours.backend}); chunks/s\n")
+    print(f"{len(texts)} chunks of {options.chunk_size} characters, {MODEL} ({ours.backend}); chunks/s\n")
     print(f"{'round':>5}{'FAISS.from_documents':>22}{'ours':>8}{'ratio':>8}{'by processor time':>20}", flush=True)
     ratios: list[tuple[float, float]] = []
     for number in range(options.rounds):

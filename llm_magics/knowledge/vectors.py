@@ -24,6 +24,7 @@ _MARGIN = 0.01  # of recall, since it is measured on a sample
 _SAMPLE = 200  # questions that the recall is measured with
 _TRAINING = 40  # vectors for each list that the lists are made from: fewer, and faiss warns
 _GROWTH = 4  # from which on lists are made anew: until then each is longer, and the same share of them is read
+_LARGE = 500_000  # from which on lists stay as they are: two copies of so many vectors would be in memory
 _PART = 20_000  # vectors that pass through full precision at once
 
 
@@ -97,7 +98,8 @@ class VectorIndex:
         Args:
             say: told in one line what takes long.
         """
-        if len(self) <= EXACT or len(self) < _GROWTH * self._trained_on:
+        enough = self._trained_on and (len(self) < _GROWTH * self._trained_on or len(self) > _LARGE)
+        if len(self) <= EXACT or enough:
             return
         if say is not None:
             say(f"sorting {len(self):,} vectors into lists")
