@@ -9,6 +9,7 @@ holds its digest: a source whose writing broke off counts as unknown and is writ
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import itertools
 import json
 import re
@@ -23,7 +24,7 @@ from ..errors import InputError, KnowledgeError, LLMMagicsError, MissingPackageE
 from ..messages import Passage, RetrievalRequest, Splitting
 from ..results import Added, IndexingProgress
 from .base import Chunk, Document, shown
-from .keywords import KeywordIndex
+from .keywords import KeywordIndex, matches
 from .passages import fused, grouped, heading, place_of, unit
 from .splitting import split
 from .store import K, digest_of
@@ -229,10 +230,11 @@ class StoreBase:
         chosen = [candidates[key] for key in order if candidates[key].score >= request.min_score]
         by_place = {(found.source, found.number): found for found in chosen}
         ranked = [(found.source, found.number, found.score) for found in chosen]
-        return [
+        passages = [
             _passage([by_place[source, number] for number in sorted(numbers)], score)
             for source, numbers, score in grouped(ranked, k)
         ]
+        return [dataclasses.replace(passage, matches=matches(passage.text, question)) for passage in passages]
 
     def _candidates(self, question: str, depth: int, min_score: float) -> dict[str, _Found]:
         """What the store finds, the best first, by its words: the same text twice is one."""
