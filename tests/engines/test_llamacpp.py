@@ -67,6 +67,8 @@ def text_of(chunks):
 def python(script, **environment):
     """Run a script in a fresh process; everything that reaches its standard error is a failure."""
     variables = {**os.environ, **environment}
+    # A shell that runs the tests in the background hands on that SIGINT is ignored.
+    script = f"import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n{script}"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=300, env=variables)
     assert (done.returncode, done.stderr) == (0, ""), done.stdout[-2000:] + done.stderr[-2000:]
     return done.stdout
