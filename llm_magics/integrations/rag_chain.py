@@ -108,7 +108,7 @@ def _requests(options: Mapping[str, Any]) -> tuple[AskRequest, RetrievalRequest,
         {name: value for name, value in options.items() if name in names} for names in (_ASKING, _RETRIEVAL, _METHOD)
     )
     if ask.get("stop"):
-        ask["stop"] = tuple(ask["stop"])
+        ask["stop"] = (ask["stop"],) if isinstance(ask["stop"], str) else tuple(ask["stop"])
     return AskRequest(**ask, format="text", history=False), RetrievalRequest(**look), method
 
 

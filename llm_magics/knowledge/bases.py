@@ -44,6 +44,7 @@ class KnowledgeBases:
         self._settings = settings
         self._bases: dict[str, Base] = {}
         self._embedders: dict[str, TextEmbedder] = {}
+        self._manifests: dict[str, bytes] = {}  # of each base in the project's folder, as read or written last
         self._lock = threading.RLock()
 
     def __len__(self) -> int:
@@ -100,7 +101,9 @@ class KnowledgeBases:
         with self._lock:
             name = name or next(reversed(self._bases), DEFAULT)
             if name not in self._bases and (folder := self._folder(name)) and (folder / MANIFEST).is_file():
+                manifest = (folder / MANIFEST).read_bytes()
                 self._bases[name] = KnowledgeBase.load(folder, self.embedder, name=name)
+                self._manifests[name] = manifest
             if name not in self._bases:
                 there = f"There is {', '.join(map(shown, self.names))}" if self.names else ""
                 hint = did_you_mean(name, self.names) or there or "%%rag_add with a text below it makes one"
@@ -170,7 +173,7 @@ class KnowledgeBases:
         """
         if not text.strip():
             raise InputError("there is nothing to add", "Type the text below the %%rag_add line, or %rag_add FILE")
-        document = Document(text.strip("\n"), f"cell:{cell[:8] or _digest(text)}", title=_title(text))
+        document = Document(text.strip("\n"), f"cell:{_digest(cell or text)}", title=_title(text))
         return self._indexing(name, embedding, lambda progress: loaders.Loaded([document]), splitting)
 
     def add_sources(
@@ -272,7 +275,12 @@ class KnowledgeBases:
             KnowledgeError: the folder holds none, or a damaged one.
         """
         with self._lock:
-            base = KnowledgeBase.load(Path(folder).expanduser(), self.embedder, name=name)
+            path = Path(folder).expanduser()
+            base = KnowledgeBase.load(path, self.embedder, name=name)
+            own = self._folder(base.name)
+            if own is not None and own.resolve() == path.resolve():
+                self._manifests[base.name] = (own / MANIFEST).read_bytes()
+            self._check_ours(base.name)
             self._bases.pop(base.name, None)
             self._bases[base.name] = base
             self._keep(base)
@@ -291,6 +299,7 @@ class KnowledgeBases:
             began = time.perf_counter()
             if name not in self._bases and (wanted := embedding or self._settings.embedding) not in self._embedders:
                 progress(IndexingProgress(0, 0, 0.0, f"opening {wanted}", long=True))
+            made = name not in self._bases
             base = self.open(name, embedding=embedding)
             before = len(base)
             try:
@@ -300,6 +309,10 @@ class KnowledgeBases:
                 self._keep(base)
                 kept = len(base) - before
                 raise Interrupted(f"stopped; {kept} chunks of whole sources are kept in {base.name}") from None
+            except Exception:
+                if made and not len(base):  # a name typed wrongly must not answer from now on
+                    self._bases.pop(name, None)
+                raise
             self._keep(base)
             return dataclasses.replace(added, seconds=time.perf_counter() - began, skipped=loaded.skipped)
 
@@ -312,7 +325,23 @@ class KnowledgeBases:
         """Save a base that lives in the project's folder."""
         folder = self._folder(base.name)
         if folder is not None and isinstance(base, KnowledgeBase):
+            self._check_ours(base.name)
             base.save(folder)
+            self._manifests[base.name] = (folder / MANIFEST).read_bytes()
+
+    def _check_ours(self, name: str) -> None:
+        """Nothing is saved over a base that this session has not read.
+
+        Raises:
+            KnowledgeError: another kernel saved one of that name, or it lay there before.
+        """
+        folder = self._folder(name)
+        path = folder / MANIFEST if folder is not None else None
+        if path is not None and path.is_file() and path.read_bytes() != self._manifests.get(name):
+            raise KnowledgeError(
+                f"{shown(str(folder))} holds a base that this session has not read; this one is in memory only",
+                f"%rag_add --save DIR keeps this one, and %rag_add --load {shown(str(folder))} opens the other",
+            )
 
     def _folder(self, name: str) -> Path | None:
         """Where the base of that name lives; None where bases live in memory alone.

@@ -182,6 +182,9 @@ def _check(args: argparse.Namespace) -> None:
     Raises:
         InputError: the line and the cell do not go together.
     """
+    others = (args.load, args.store, args.remove, args.save, args.list, args.sources, args.var, args.text)
+    if args.clear and any(others):
+        raise InputError("--clear empties a knowledge base and does nothing else", "Type %rag_add --clear on its own")
     if not args.text:
         if args.sources and args.var:
             raise InputError("--var and files are two things to add", "Type two lines, one for each")

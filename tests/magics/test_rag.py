@@ -233,3 +233,32 @@ def test_tab_completes_the_names_of_knowledge_bases(docs):
     docs.good("%%rag_add zoo\nThe zoo opens at nine.")
     _, found = docs.shell.complete("%rag --kb z")
     assert "zoo" in found
+
+
+def test_cells_whose_identities_begin_alike_are_two_sources(docs):
+    docs.good("%%rag_add -n cells\ncats eat fish", cell_id="rag-add-1")
+    docs.good("%%rag_add -n cells\ncows eat grass", cell_id="rag-add-2")
+    assert len(docs.session.knowledge.find("cells").sources) == 2
+
+
+def test_a_saved_base_that_this_session_has_not_read_is_never_saved_over(docs, tmp_path):
+    from llm_magics import Session
+
+    docs.session.settings.knowledge_folder = str(tmp_path / "bases")
+    docs.good("%%rag_add -n shared\nfirst")
+    other = Session(docs.session.settings, say=lambda line: None)
+    other.knowledge.add_text("second", "shared").run()
+    assert "has not read" in docs.run("%%rag_add -n shared\nthird").complaint
+    third = Session(docs.session.settings, say=lambda line: None)
+    assert len(third.knowledge.find("shared").sources) == 2
+    folder = tmp_path / "bases/shared"
+    docs.good(f"%rag_add --load {folder}")
+    docs.good("%%rag_add -n shared\nthird")
+    assert len(Session(docs.session.settings).knowledge.find("shared").sources) == 3
+
+
+def test_an_add_that_fails_leaves_no_base_and_clear_stands_alone(docs):
+    docs.run("%rag_add nosuch.md --kb typo")
+    assert docs.session.knowledge.find().name == "default"
+    assert "--clear empties" in docs.run("%rag_add --clear --save somewhere").complaint
+    assert len(docs.session.knowledge.find()) == 3
