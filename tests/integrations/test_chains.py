@@ -214,13 +214,13 @@ def test_a_retriever_over_what_the_magics_added_finds_what_rag_finds(session: Se
     found = chain.invoke("Meta language models")
     passages = session.retrieve("Meta language models")
     assert [document.page_content for document in found] == [passage.text for passage in passages][:2]
-    assert found[0].metadata["source"] == "cell:c1" and found[0].metadata["place"]
+    assert found[0].metadata["source"].startswith("cell:") and found[0].metadata["place"]
     store = session.knowledge_base()
     part = store.get_by_ids([found[0].id])
     assert part and part[0].metadata["start"] == found[0].metadata["start"]
     with pytest.raises(InputError, match=r"is a part of a document. Delete all of it"):
         store.delete([found[0].id])
-    store.delete(["cell:c1"])
+    store.delete([found[0].metadata["source"]])
     assert store.similarity_search("Meta") == []
 
 
