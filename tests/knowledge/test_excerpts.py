@@ -19,18 +19,18 @@ def passage(text: str, before: int = 0, source: str = "a") -> Passage:
 
 
 def test_the_sentences_that_answer_are_kept_with_their_true_offsets():
-    (found,) = excerpts(QUESTION, [passage(DOCUMENT, before=100)], size=120, count=1)
+    (found,) = excerpts(QUESTION, [passage(DOCUMENT, before=100)], size=120)
     assert "The default is 50." in found.text and len(found.text) <= 120
     assert DOCUMENT[found.start - 100 : found.end - 100] == found.text
 
 
 def test_an_excerpt_says_which_term_it_describes():
-    (found,) = excerpts("the default is?", [passage(DOCUMENT)], size=30, count=1)
+    (found,) = excerpts("the default is?", [passage(DOCUMENT)], size=30)
     assert found.text == "The default is 50." and found.place == "Settings > gc.limit"
 
 
 def test_marks_stay_on_their_words():
-    (found,) = excerpts(QUESTION, [passage(DOCUMENT)], size=120, count=1)
+    (found,) = excerpts(QUESTION, [passage(DOCUMENT)], size=120)
     assert found.matches == matches(found.text, QUESTION) and found.matches
 
 
