@@ -480,8 +480,7 @@ class Session:
         return self.history.conversation(request.cell, request.run, self.settings.history_turns)
 
     def _similarities(self, texts: Sequence[str], question: str) -> Sequence[float]:
-        vectors = self.knowledge.embedder().vectors([*texts])
-        return [float(value) for value in vectors @ self.knowledge.embedder().question(question)]
+        return self.knowledge.embedder().similarities(texts, question)
 
 
 def _fitting(

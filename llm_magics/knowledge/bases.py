@@ -21,7 +21,7 @@ from ..messages import Splitting
 from ..results import Added, Indexing, IndexingProgress, KnowledgeBaseInfo
 from ..settings import LLMMagics
 from . import loaders
-from .base import Base, Document, TextEmbedder, shown
+from .base import Base, Document, shown
 from .embeddings import Embedder, HashingEmbedder
 from .saving import MANIFEST
 from .store import KnowledgeBase
@@ -43,7 +43,7 @@ class KnowledgeBases:
     def __init__(self, settings: LLMMagics) -> None:
         self._settings = settings
         self._bases: dict[str, Base] = {}
-        self._embedders: dict[str, TextEmbedder] = {}
+        self._embedders: dict[str, Embedder | HashingEmbedder] = {}
         self._manifests: dict[str, bytes] = {}  # of each base in the project's folder, as read or written last
         self._lock = threading.RLock()
 
@@ -71,7 +71,7 @@ class KnowledgeBases:
             base.name, len(base.sources), len(base), base.embedding, base.index, str(folder) if folder else ""
         )
 
-    def embedder(self, name: str = "") -> TextEmbedder:
+    def embedder(self, name: str = "") -> Embedder | HashingEmbedder:
         """An embedding model, opened once.
 
         Args:

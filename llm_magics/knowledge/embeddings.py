@@ -148,6 +148,10 @@ class HashingEmbedder:
         self.name = f"hashing-{dimension}"
         self.dimension = dimension
 
+    def similarities(self, texts: Sequence[str], question: str) -> list[float]:
+        """Cosine of each text with the question, from -1 to 1."""
+        return [float(value) for value in self.vectors(texts) @ self.question(question)]
+
     def vectors(self, texts: Sequence[str], progress: Callable[[int], None] | None = None) -> Vectors:
         """Vectors of documents, float32, (texts, dimension), each of length 1; see ``Embedder.vectors``."""
         import numpy as np
@@ -234,23 +238,31 @@ def _place(name: str) -> str:
     return str((alias.packaged() if alias else None) or (alias.hub if alias else Path(name).expanduser()))
 
 
-def _open(name: str) -> Any:
-    try:
-        from sentence_transformers import SentenceTransformer
-    except ImportError as error:
-        raise MissingPackageError(error.name or "sentence_transformers", "embeddings") from error
+@contextlib.contextmanager
+def loaded_quietly() -> Iterator[None]:
+    """Keep sentence-transformers' remarks and transformers' bars off the page while a model is opened."""
     from transformers.utils import logging as transformers_logging
 
     logging.getLogger("sentence_transformers").setLevel(logging.WARNING)
     bars = transformers_logging.is_progress_bar_enabled()
     transformers_logging.disable_progress_bar()
     try:
-        return SentenceTransformer(_place(name))
+        yield
+    finally:
+        if bars:
+            transformers_logging.enable_progress_bar()
+
+
+def _open(name: str) -> Any:
+    try:
+        from sentence_transformers import SentenceTransformer
+    except ImportError as error:
+        raise MissingPackageError(error.name or "sentence_transformers", "embeddings") from error
+    try:
+        with loaded_quietly():
+            return SentenceTransformer(_place(name))
     except (OSError, ValueError) as error:
         raise ModelNotFoundError(
             f"there is no embedding model {name}",
             did_you_mean(name, EMBEDDERS) or f"{next(iter(EMBEDDERS))} works without a network",
         ) from error
-    finally:
-        if bars:
-            transformers_logging.enable_progress_bar()

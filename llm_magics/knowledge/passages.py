@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import PurePosixPath
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from .base import Chunk, Document
 from .splitting import outline
@@ -54,6 +54,31 @@ def grouped(ranked: Sequence[tuple[str, int, float]], k: int) -> list[tuple[str,
         else:
             break
     return groups
+
+
+class _Cut(Protocol):
+    @property
+    def chunks(self) -> Sequence[Chunk]: ...
+
+
+C = TypeVar("C", bound=_Cut)
+
+
+def in_groups(sources: Iterable[C], size: int) -> Iterator[list[C]]:
+    """Sources that are written together: whole ones, as many as bring a group to ``size`` chunks.
+
+    Args:
+        sources: each with its chunks.
+        size: chunks at which a group is closed.
+    """
+    group: list[C] = []
+    for source in sources:
+        group.append(source)
+        if sum(len(member.chunks) for member in group) >= size:
+            yield group
+            group = []
+    if group:
+        yield group
 
 
 def place_of(labels: Sequence[str]) -> str:

@@ -25,7 +25,7 @@ from ..messages import Passage, RetrievalRequest, Splitting
 from ..results import Added, IndexingProgress
 from .base import Chunk, Document, shown
 from .keywords import KeywordIndex, matches
-from .passages import fused, grouped, heading, place_of, unit
+from .passages import fused, grouped, heading, in_groups, place_of, unit
 from .splitting import split
 from .store import K, digest_of
 
@@ -148,7 +148,7 @@ class StoreBase:
         ]
         total = sum(len(source.chunks) for source in waiting)
         changed = 0
-        for group in _groups(waiting):
+        for group in in_groups(waiting, _GROUP):
             changed += self._replace(group, written)
             done += sum(len(source.chunks) for source in group)
             if progress is not None:
@@ -413,17 +413,6 @@ def model_name(embeddings: object) -> str:
 def _short(model: str) -> str:
     """The same model is called with and without its owner."""
     return model.rstrip("/").rpartition("/")[2].casefold()
-
-
-def _groups(sources: Iterable[_Source]) -> Iterator[list[_Source]]:
-    group: list[_Source] = []
-    for source in sources:
-        group.append(source)
-        if sum(len(member.chunks) for member in group) >= _GROUP:
-            yield group
-            group = []
-    if group:
-        yield group
 
 
 def _words(document: StoredDocument) -> str:

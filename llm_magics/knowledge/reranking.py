@@ -6,7 +6,6 @@ words and costs one run of the model for each candidate.
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 
 from ..errors import MissingPackageError, ModelNotFoundError
 from .base import shown
+from .embeddings import loaded_quietly
 
 CANDIDATES = 30  # passages that are looked at again
 
@@ -56,18 +56,11 @@ def _open(name: str) -> Any:
         from sentence_transformers import CrossEncoder
     except ImportError as error:
         raise MissingPackageError(error.name or "sentence_transformers", "embeddings") from error
-    from transformers.utils import logging as transformers_logging
-
-    logging.getLogger("sentence_transformers").setLevel(logging.WARNING)
-    bars = transformers_logging.is_progress_bar_enabled()
-    transformers_logging.disable_progress_bar()
     try:
-        return CrossEncoder(str(Path(name).expanduser()), trust_remote_code=False)
+        with loaded_quietly():
+            return CrossEncoder(str(Path(name).expanduser()), trust_remote_code=False)
     except (OSError, ValueError, RuntimeError) as error:
         raise ModelNotFoundError(
             f"there is no cross-encoder {shown(name)}",
             "Name a Hub id, such as cross-encoder/ms-marco-MiniLM-L6-v2, or a folder",
         ) from error
-    finally:
-        if bars:
-            transformers_logging.enable_progress_bar()

@@ -25,7 +25,7 @@ from ..results import Added, IndexingProgress
 from . import saving
 from .base import Chunk, Document, TextEmbedder, shown
 from .keywords import KeywordIndex, matches
-from .passages import fused, grouped, heading, place_of, unit
+from .passages import fused, grouped, heading, in_groups, place_of, unit
 from .reranking import CANDIDATES, Reranker
 from .splitting import split
 from .vectors import VectorIndex
@@ -113,7 +113,7 @@ class KnowledgeBase:
         waiting = list(self._unknown(latest.values(), splitting))
         total = sum(len(source.chunks) for source in waiting)
         changed = sum(source.document.source in self._sources for source in waiting)
-        for group in _groups(waiting):
+        for group in in_groups(waiting, _GROUP):
             texts = [_indexed(source, chunk) for source in group for chunk in source.chunks]
             vectors = self.embedder.vectors(texts, _told(progress, done, total, began))
             row = 0
@@ -412,17 +412,6 @@ def _uninterrupted() -> Iterator[None]:
 def _indexed(source: _Source, chunk: Chunk) -> str:
     """What is embedded and searched: the chunk under what it hangs under."""
     return heading(source.document, chunk) + source.document.text[chunk.start : chunk.end]
-
-
-def _groups(sources: list[_Source]) -> Iterator[list[_Source]]:
-    group: list[_Source] = []
-    for source in sources:
-        group.append(source)
-        if sum(len(member.chunks) for member in group) >= _GROUP:
-            yield group
-            group = []
-    if group:
-        yield group
 
 
 def _told(

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from ..display.card import counted
 from ..display.indexing import show_indexing
 from ..display.passages import show_passages
 from ..display.tables import show_table
@@ -100,7 +101,7 @@ class RagMagics(AskingGroup):
             show_indexing(self._indexing(args), shell=self.shell, silent=args.silent)
         if args.save:
             info = self.session.knowledge.save(args.save, args.kb)
-            self._say(args, f"{info.name} is saved in {args.save}: {_count(info.chunks, 'chunk')}")
+            self._say(args, f"{info.name} is saved in {args.save}: {counted(info.chunks, 'chunk')}")
         if not args.silent:
             self._show_bases(args)
 
@@ -146,10 +147,10 @@ class RagMagics(AskingGroup):
         knowledge = self.session.knowledge
         if args.remove:
             chunks = knowledge.remove(args.remove, args.kb)
-            self._say(args, f"{args.remove} is taken out: {_count(chunks, 'chunk')}")
+            self._say(args, f"{args.remove} is taken out: {counted(chunks, 'chunk')}")
         else:
             info = knowledge.clear(args.kb)
-            self._say(args, f"{info.name} is empty: {_count(info.sources, 'source')} taken out")
+            self._say(args, f"{info.name} is empty: {counted(info.sources, 'source')} taken out")
 
     def _show_bases(self, args: argparse.Namespace) -> None:
         """With ``--list`` the sources of one base; where nothing else was asked for, all bases."""
@@ -167,7 +168,7 @@ class RagMagics(AskingGroup):
 
     def _say_open(self, args: argparse.Namespace, name: str) -> None:
         info = self.session.knowledge.info(self.session.knowledge.find(name))
-        figures = f"{_count(info.sources, 'source')}, {_count(info.chunks, 'chunk')}"
+        figures = f"{counted(info.sources, 'source')}, {counted(info.chunks, 'chunk')}"
         self._say(args, f"{info.name} is open: {figures}, {info.embedding}, {info.index} index")
 
     @staticmethod
@@ -215,8 +216,4 @@ def _retrieval(args: argparse.Namespace) -> RetrievalRequest:
 
 
 def _held(rows: list[tuple[object, ...]]) -> str:
-    return f"{_count(len(rows), 'source')}, {_count(sum(int(str(row[1])) for row in rows), 'chunk')}"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+    return f"{counted(len(rows), 'source')}, {counted(sum(int(str(row[1])) for row in rows), 'chunk')}"

@@ -124,3 +124,15 @@ def test_an_empty_system_text_overrules_the_setting(session: Session) -> None:
     session.settings.system = "Be brief."
     assert session.ask("q").prompt.messages[0].content == "Be brief."
     assert len(session.ask("q", AskRequest(system="")).prompt.messages) == 1
+
+
+def test_similar_examples_are_compared_as_equals_not_as_documents_with_a_question():
+    class Embedder:
+        def similarities(self, texts, question):
+            return [float(text == "near") for text in texts]
+
+    session = Session(say=lambda line: None)
+    session.add("fake", ScriptedEngine(["yes"]))
+    session.knowledge._embedders[session.settings.embedding] = Embedder()
+    stream = session.ask_fewshot("near => a\nfar => b\nquestion", select="similar", k=1)
+    assert [message.content for message in stream.prompt.messages] == ["near", "a", "question"]
