@@ -20,6 +20,13 @@ from traitlets.config import Config
 from llm_magics import LLMMagicsError, ScriptedEngine, Session, get_session
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Browser tests come last: playwright's event loop runs from the first of them to the end of the session, and
+    beside it no asynchronous test can have one of its own."""
+    browser = Path(__file__).parent / "browser"
+    items.sort(key=lambda item: item.path.is_relative_to(browser))
+
+
 @dataclasses.dataclass(frozen=True)
 class Ran:
     """What came of one cell."""
