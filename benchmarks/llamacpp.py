@@ -3,8 +3,6 @@
 - Tokens a second: at least 5 times those of transformers' ``pipeline`` as tutorials use it (float32, temperature 0.1,
   repetition penalty 1.1, streamed), and at least 0.95 of what the bare binding gives with the same file and threads.
 - Seconds to the first token of a new prompt of 500 tokens: at most 1.1 times the pipeline's.
-- The same with a beginning that is known, against a new one: examples and another question at most 0.10; the same
-  passages and another question, and the second turn of a conversation of 1000 tokens, at most 0.06.
 - The second opening of ``smollm2`` in a new process: at most 1.5 seconds to the first token, imports included.
 
 Medians count, of seconds by the clock. Other processes disturb the clock: where they took more than half a core
@@ -27,7 +25,8 @@ import psutil
 from llm_magics.engines import llamacpp, transformers
 from llm_magics.engines.resolve import resolve
 from llm_magics.engines.threads import physical_cores
-from llm_magics.messages import GenerationOptions, Message, ModelRequest
+from llm_magics.values.asking import GenerationOptions
+from llm_magics.values.models import ModelRequest
 
 ROUNDS = 5
 TOKENS = 40
@@ -133,7 +132,7 @@ def of_binding(file: str) -> Callable[[str], Iterator[Any]]:
 
 
 def ours(engine: Any, text: str) -> Iterator[Any]:
-    from llm_magics.messages import Prompt
+    from llm_magics.values.messages import Prompt
 
     for chunk in engine.stream(Prompt((), text, 0), OPTIONS, threading.Event()):
         if chunk.text:
@@ -210,41 +209,13 @@ def speed(engine: Any, file: str) -> None:
     judge("seconds to the first token of 500, ours to the pipeline's", first, 1.1, busy.cores)
 
 
-REVIEWS = (
-    "The soup was a joy and came at once. => positive\n",
-    "I think the staff was rude, and the music far too loud. => negative\n",
-    "Our table was by the window, as we had asked. => neutral\n",
-    "The whole evening was a disaster, cold and slow and far too expensive for what it was. => negative\n",
-)
-SHOTS = "Classify each review.\n" + "".join(REVIEWS) * 7
-PASSAGES = SENTENCE * 29
-TALK = (Message("user", SENTENCE * 24 + "Tell me more."), Message("assistant", SENTENCE * 22))
-
-
-def prefixes(engine: Any) -> None:
-    """Each round asks after a system message of its own, which makes everything new, and then asks something else."""
-    cases = {
-        "examples": (0.10, lambda what: [Message("user", f"{SHOTS}The bread was {what}.")]),
-        "the same passages": (0.06, lambda what: [Message("user", f"{PASSAGES}\n\nWhich ship was {what}?")]),
-        "second turn": (0.06, lambda what: [*TALK, Message("user", f"Which year was {what}?")]),
-    }
-    for name, (limit, messages) in cases.items():
-        timings: dict[str, list[Timing]] = {"old": [], "good": []}
-        with Busy() as busy:
-            for number in range(ROUNDS):
-                for word, results in timings.items():
-                    prompt = engine.render([Message("system", f"Round {number}."), *messages(word)])
-                    results.append(timed(ours(engine, prompt.text)))
-        values = ratio(timings["good"], timings["old"], lambda timing, clock: timing.first[clock])
-        judge(f"{name} ({prompt.token_count} tokens), known to new", values, limit, busy.cores)
-
-
 OPENING = """
 import time
 begin = time.perf_counter(), time.process_time()
 import threading
 from llm_magics import ModelRequest, Session
-from llm_magics.messages import GenerationOptions, Message
+from llm_magics.values.asking import GenerationOptions
+from llm_magics.values.messages import Message
 session = Session(say=lambda line: None)
 session.load(ModelRequest("smollm2", engine="llamacpp"))
 engine = session._models["smollm2"].engine
@@ -268,7 +239,6 @@ def main() -> int:
     prepared = llamacpp.prepare(resolve("smollm2"), ModelRequest("smollm2", engine="llamacpp"), say=print)
     opening()
     engine = llamacpp.load(prepared)
-    prefixes(engine)
     speed(engine, str(prepared.file))
     engine.close()
     return 1 if failed else 0

@@ -22,7 +22,9 @@ from pathlib import Path
 from typing import Any
 
 from llm_magics import Session
-from llm_magics.messages import AskRequest, ModelRequest, RetrievalRequest
+from llm_magics.values.asking import AskRequest
+from llm_magics.values.knowledge import RetrievalRequest
+from llm_magics.values.models import ModelRequest
 
 MODEL, TOKENS, WORDS, FIRST = "smollm2", 60, 60, 5
 SUFFIXES = (".html", ".htm", ".txt", ".md", ".rst")

@@ -34,7 +34,8 @@ def both_ways(shell: Any) -> tuple[Callable[[], int], Callable[[], int]]:
 
     from llm_magics import Session
     from llm_magics.display.answer import show_answer
-    from llm_magics.messages import AskRequest, ModelRequest
+    from llm_magics.values.asking import AskRequest
+    from llm_magics.values.models import ModelRequest
 
     session = Session()
     session.load(ModelRequest("smollm2", engine="transformers"))
@@ -69,11 +70,15 @@ def timed(run: Callable[[], int]) -> tuple[float, float, int]:
 
 
 def measure(shell: Any) -> None:
-    """Runs in the kernel: prints one JSON line a pair, plain first, whichever ran first."""
-    plain, shown = both_ways(shell)
+    """Runs in the kernel."""
+    in_turn(*both_ways(shell), PAIRS)
+
+
+def in_turn(plain: Callable[[], int], shown: Callable[[], int], pairs: int) -> None:
+    """Run both once, then in turn; print a JSON line a pair, plain first, whichever ran first."""
     plain()
     shown()
-    for number in range(PAIRS):
+    for number in range(pairs):
         order = (plain, shown) if number % 2 == 0 else (shown, plain)
         results = {run: timed(run) for run in order}
         print("PAIR " + json.dumps([results[plain], results[shown]]), flush=True)
@@ -102,8 +107,13 @@ class Others:
         return sum(times) - guests, idle, sum(sum(one.cpu_times()[:2]) for one in self._processes)
 
 
-def in_kernel(code: str) -> tuple[list[Any], int, float]:
-    """Run code in a fresh kernel of this Python and take every message off it.
+def in_kernel(call: str, plain: str, shown: str) -> tuple[list[Any], int, float]:
+    """Run a function of a script of this folder in a fresh kernel of this Python, and take every message off it.
+
+    Args:
+        call: such as ``streaming.measure(get_ipython())``; what it prints after ``PAIR`` is put into a table.
+        plain: what the first of each pair is called there.
+        shown: what the second is called.
 
     Returns:
         What the code printed after ``PAIR``, the number of messages that made up the display, and the
@@ -117,6 +127,9 @@ def in_kernel(code: str) -> tuple[list[Any], int, float]:
         def get_kernel_spec(self, kernel_name: str) -> KernelSpec:
             return KernelSpec(**get_kernel_dict())
 
+    print(f"{'pair':>4}{plain:>10}{shown:>10}{'ratio':>8}{plain:>12}{shown:>10}{'ratio':>8}", flush=True)
+    folder = str(Path(__file__).resolve().parent)
+    code = f"import sys; sys.path.insert(0, {folder!r}); import {call.partition('.')[0]}; {call}"
     pairs: list[Any] = []
     painted = 0
 
@@ -152,15 +165,22 @@ def row(number: int, plain: list[float], shown: list[float]) -> str:
     return f"{number:>4}{plain[0]:>10.2f}{shown[0]:>10.2f}{wall:>8.3f}{plain[1]:>12.2f}{shown[1]:>10.2f}{cpu:>8.3f}"
 
 
+def ratios(pairs: list[Any], limit: float, others: float) -> tuple[float, float]:
+    """Print what came of the pairs; the median ratios by the clock and by processor time."""
+    medians = []
+    for i, what in enumerate(("by the clock", "by processor time")):
+        low, median, high = statistics.quantiles((shown[i] / plain[i] for plain, shown in pairs), n=4)
+        print(f"{what:<18} median ratio {median:.3f}, half of the pairs from {low:.3f} to {high:.3f}; at most {limit}")
+        medians.append(median)
+    print(f"other processes took {others:.2f} of each core meanwhile")
+    return medians[0], medians[1]
+
+
 def main() -> int:
     """Measure, print a table; 1 where showing costs more than the limit, by the clock or by processor time."""
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     print(f"SmolLM2, {TOKENS} tokens, {PAIRS} pairs in one kernel; s by the clock, s of processor time\n")
-    print(f"{'pair':>4}{'generate':>10}{'shown':>10}{'ratio':>8}{'generate':>12}{'shown':>10}{'ratio':>8}", flush=True)
-    folder = str(Path(__file__).resolve().parent)
-    pairs, painted, others = in_kernel(
-        f"import sys; sys.path.insert(0, {folder!r}); import streaming; streaming.measure(get_ipython())"
-    )
+    pairs, painted, others = in_kernel("streaming.measure(get_ipython())", "generate", "shown")
     if len(pairs) < PAIRS:
         print("the kernel did not come to its end")
         return 1
@@ -168,13 +188,8 @@ def main() -> int:
         print("the two did not make the same number of tokens")
         return 1
     print()
-    medians = []
-    for i, what in enumerate(("by the clock", "by processor time")):
-        low, median, high = statistics.quantiles((shown[i] / plain[i] for plain, shown in pairs), n=4)
-        print(f"{what:<18} median ratio {median:.3f}, half of the pairs from {low:.3f} to {high:.3f}; at most {LIMIT}")
-        medians.append(median)
+    medians = ratios(pairs, LIMIT, others)
     print(f"{painted / (PAIRS + 1):.0f} display messages an answer")
-    print(f"other processes took {others:.2f} of each core meanwhile")
     if others > BUSY:
         print(f"that is above {BUSY}: the clock was disturbed, so measure again on a quiet machine")
     good = max(medians) <= LIMIT

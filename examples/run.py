@@ -1,7 +1,8 @@
 """Run a notebook and print it as it goes: ``python examples/run.py examples/tutorial.ipynb``.
 
 Each cell is one line that appears when the cell starts and gets its seconds when it ends; what the
-cell answered follows, indented. The executed notebook and a page made of it are written to
+cell answered follows, indented. Below a cell that takes long stands the newest line of what it says:
+in a terminal always, elsewhere every ten seconds. The executed notebook and a page made of it are written to
 ``build/``. A cell that fails ends the run with its one-line error and exit code 1.
 """
 
@@ -24,7 +25,9 @@ from nbconvert import HTMLExporter
 from nbformat import NotebookNode
 
 WIDTH = 100
-MOST_LINES = 12
+MOST_LINES = 14  # of an output; of a longer one the beginning and, as results stand there, more of the end
+FIRST_LINES = 4
+SECONDS_A_LINE = 10.0  # where what is printed cannot be taken back
 
 
 class ThisPython(KernelSpecManager):
@@ -51,22 +54,61 @@ class Progress:
     def __init__(self, notebook: NotebookNode) -> None:
         runs = [index for index, cell in enumerate(notebook.cells) if is_code(cell)]
         self.place = {index: number for number, index in enumerate(runs, start=1)}
-        self.started = 0.0
+        self.started = self.said = 0.0
+        self.below = False  # whether something stands below the running cell's line
+        self.terminal = sys.stdout.isatty()
 
     def start(self, cell: NotebookNode, cell_index: int) -> None:
         """A heading of the text, or the line of a cell without its seconds yet."""
         if cell_index in self.place:
-            self.started = time.perf_counter()
-            counter = f"[{self.place[cell_index]:>{len(str(len(self.place)))}}/{len(self.place)}]"
-            print(f"{counter} {title(cell.source):<{WIDTH - 20}}", end="", flush=True)
+            self.started = self.said = time.perf_counter()
+            self.below = False
+            print(f"{self.counter(cell_index)} {title(cell.source):<{WIDTH - 20}}", end="", flush=True)
         elif cell.cell_type == "markdown" and cell.source.startswith("#"):
             print(f"\n{first_line(cell.source).lstrip('# ')}\n", flush=True)
 
+    def says(self, text: str) -> None:
+        """The newest line of the cell that runs."""
+        line = next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "")
+        now = time.perf_counter()
+        if not line or (not self.terminal and now - self.said < SECONDS_A_LINE):
+            return
+        line = f"    {line[: WIDTH - 4]}"
+        begin = "" if self.below else "\n"
+        print(f"{begin}\r\x1b[K{line}" if self.terminal else f"{begin}{line}\n", end="", flush=True)
+        self.said, self.below = now, True
+
+    def counter(self, cell_index: int) -> str:
+        """Such as ``[ 3/29]``."""
+        return f"[{self.place[cell_index]:>{len(str(len(self.place)))}}/{len(self.place)}]"
+
     def executed(self, cell: NotebookNode, cell_index: int, execute_reply: dict[str, Any]) -> None:
         """The seconds of the cell, and what it showed."""
-        print(f" {time.perf_counter() - self.started:6.1f} s", flush=True)
+        seconds = f" {time.perf_counter() - self.started:6.1f} s"
+        place = len(self.counter(cell_index)) + 1 + WIDTH - 20
+        if self.below and self.terminal:
+            print(f"\r\x1b[K\x1b[A\x1b[{place + 1}G{seconds}", flush=True)
+        else:
+            print(f"{'':{place if self.below else 0}}{seconds}", flush=True)
         for line in shown(cell):
             print(f"    {line}", flush=True)
+
+
+class Client(NotebookClient):
+    """Runs a notebook, and tells what its cells say as they say it."""
+
+    def __init__(self, notebook: NotebookNode, progress: Progress, **options: Any) -> None:
+        super().__init__(notebook, on_cell_start=progress.start, on_cell_executed=progress.executed, **options)
+        self._progress = progress
+
+    def process_message(self, msg: dict[str, Any], cell: NotebookNode, cell_index: int) -> NotebookNode | None:
+        """Keep a message of the kernel in the notebook; see ``NotebookClient``."""
+        content = msg["content"]
+        if msg["msg_type"] == "stream":
+            self._progress.says(content["text"])
+        elif msg["msg_type"] in ("display_data", "update_display_data"):
+            self._progress.says(str(content["data"].get("text/plain", "")))
+        return super().process_message(msg, cell, cell_index)
 
 
 def is_code(cell: NotebookNode) -> bool:
@@ -86,16 +128,17 @@ def title(source: str) -> str:
 
 
 def shown(cell: NotebookNode) -> Iterator[str]:
-    """What a cell's outputs say in plain text, wrapped, and cut where it gets long."""
-    lines = [
-        wrapped
-        for output in cell.outputs
-        for line in plain(output).strip().splitlines()
-        for wrapped in textwrap.wrap(line, WIDTH - 4, break_on_hyphens=False) or [""]
-    ]
-    yield from lines[:MOST_LINES]
-    if len(lines) > MOST_LINES:
-        yield f"… {len(lines) - MOST_LINES} more lines are in the notebook"
+    """What a cell's outputs say in plain text, wrapped, and cut in the middle where one gets long."""
+    for output in cell.outputs:
+        lines = [
+            wrapped
+            for line in plain(output).strip().splitlines()
+            for wrapped in textwrap.wrap(line, WIDTH - 4, break_on_hyphens=False) or [""]
+        ]
+        left_out = len(lines) - MOST_LINES
+        if left_out > 0:
+            lines[FIRST_LINES : FIRST_LINES + left_out] = [f"… {left_out} more lines are in the notebook"]
+        yield from lines
 
 
 def plain(output: NotebookNode) -> str:
@@ -124,17 +167,15 @@ def execute(path: Path, out_dir: Path) -> Path:
         DeadKernelError: the kernel ended, as it does where memory runs out.
     """
     notebook = nbformat.read(path, as_version=4)
-    progress = Progress(notebook)
-    client = NotebookClient(
+    client = Client(
         notebook,
+        Progress(notebook),
         kernel_manager_class=ThisPythonManager,
         kernel_name="python3",
         resources={"metadata": {"path": str(path.resolve().parent)}},
         startup_timeout=120,
         extra_arguments=["--IPKernelApp.log_level=40"],
         store_widget_state=False,
-        on_cell_start=progress.start,
-        on_cell_executed=progress.executed,
     )
     executed = out_dir / path.name
     out_dir.mkdir(parents=True, exist_ok=True)

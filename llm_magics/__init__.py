@@ -24,12 +24,12 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Answer": "results",
-    "AskRequest": "messages",
-    "Example": "messages",
+    "Answer": "values.answers",
+    "AskRequest": "values.asking",
+    "Example": "values.messages",
     "LLMMagicsError": "errors",
-    "Message": "messages",
-    "ModelRequest": "messages",
+    "Message": "values.messages",
+    "ModelRequest": "values.models",
     "ScriptedEngine": "engines.scripted",
     "Session": "session",
 }
@@ -39,9 +39,11 @@ if TYPE_CHECKING:
 
     from .engines.scripted import ScriptedEngine
     from .errors import LLMMagicsError
-    from .messages import AskRequest, Example, Message, ModelRequest
-    from .results import Answer
     from .session import Session
+    from .values.answers import Answer
+    from .values.asking import AskRequest
+    from .values.messages import Example, Message
+    from .values.models import ModelRequest
 
 
 def __getattr__(name: str) -> Any:

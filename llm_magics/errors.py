@@ -14,7 +14,9 @@
         ├── GatedModelError        a licence has to be accepted on the Hub first
         ├── ModelTooLargeError     refused before loading: it would not fit
         ├── ContextLengthError     the prompt is longer than the model can read
-        └── OutOfMemoryError       memory ran out in the middle of an answer
+        ├── OutOfMemoryError       memory ran out in the middle of an answer
+        ├── ServerError            a server that cannot be reached, refuses, or does not speak the API
+        └── AnswerBrokenError      a server ended in the middle of an answer; the partial answer is kept
     Interrupted (a KeyboardInterrupt)   a person stopped the cell; the partial answer is kept
 
 The one line comes from ``_render_traceback_``, the hook that IPython's ``showtraceback`` looks for
@@ -24,16 +26,19 @@ Exceptions that are not ours are bugs and keep their traceback.
 
 from __future__ import annotations
 
+import builtins
 import difflib
 import re
 import traceback
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .results import Answer
+    from .values.answers import Answer
 
 
+# Control characters, halves of surrogate pairs, and what turns the direction of writing round.
+_STEERING = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 _MAGIC_NAME = re.compile(r"(?<![%\w])(%{1,2})((?:llm|fewshot|cot|rag)(?:_[a-z]+)?)\b")
 
 
@@ -48,8 +53,8 @@ class LLMMagicsError(Exception):
     def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(message, hint)
         self.prefix = ""  # of the magics' names, where they were given one
-        self.message = " ".join(message.split())
-        self.hint = " ".join(hint.split())
+        self.message = _one_line(message)
+        self.hint = _one_line(hint)
 
     def __str__(self) -> str:
         text = f"{self.message}. {self.hint}" if self.hint else self.message
@@ -57,6 +62,11 @@ class LLMMagicsError(Exception):
 
     def _render_traceback_(self) -> list[str]:
         return [f"{type(self).__name__}: {self}"]
+
+
+def _one_line(text: str) -> str:
+    """A text that may quote files and manifests, so that it stays on its line and steers no terminal."""
+    return _STEERING.sub(lambda found: found[0].encode("unicode_escape").decode(), " ".join(text.split()))
 
 
 class InputError(LLMMagicsError):
@@ -131,16 +141,60 @@ class OutOfMemoryError(ModelError):
     """Memory ran out in the middle of an answer."""
 
 
+class ServerError(ModelError):
+    """A server cannot be reached, refuses, or does not speak the API.
+
+    Attributes:
+        status: of HTTP; 0 where there was none.
+        said: the server's own words, all of them; empty where it said nothing.
+        retry_after: seconds that the server asks to wait; 0 where it asks for none.
+        passing: whether the same request may go through a moment later, though there is no status that says so.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        hint: str = "",
+        status: int = 0,
+        *,
+        said: str = "",
+        retry_after: float = 0.0,
+        passing: bool = False,
+    ) -> None:
+        super().__init__(message, hint)
+        self.status = status
+        self.said = said
+        self.retry_after = retry_after
+        self.passing = passing
+
+    @property
+    def may_pass(self) -> bool:
+        """Whether the same request may go through later: the server is busy, fails, or cannot be reached."""
+        return self.passing or self.status in (408, 409, 425, 429) or self.status >= 500
+
+
+class AnswerBrokenError(ModelError):
+    """A server ended in the middle of an answer.
+
+    Attributes:
+        answer: what came of it, so that nothing is lost; None where nothing came.
+    """
+
+    def __init__(self, message: str, hint: str = "", *, answer: Answer | None = None) -> None:
+        super().__init__(message, hint)
+        self.answer = answer
+
+
 class Interrupted(KeyboardInterrupt):
     """A person stopped the cell.
 
     A ``KeyboardInterrupt``, so that nothing on the way swallows it as an ordinary error.
 
     Attributes:
-        answer: the partial answer, or None where there is none.
+        answer: the partial answer or the part of an evaluation that is done, or None where there is none.
     """
 
-    def __init__(self, message: str, *, answer: Answer | None = None) -> None:
+    def __init__(self, message: str, *, answer: Any = None) -> None:
         super().__init__(message)
         self.prefix = ""
         self.answer = answer
@@ -159,6 +213,16 @@ def release(error: BaseException) -> None:
     while seen is not None:
         traceback.clear_frames(seen.__traceback__)
         seen = seen.__cause__ or seen.__context__
+
+
+def own_names(namespace: Iterable[str]) -> list[str]:
+    """The names that a person gave, without Python's and IPython's: nobody who types ``nope`` means ``open``.
+
+    Args:
+        namespace: all names that an expression in the notebook may use.
+    """
+    others = {*dir(builtins), "In", "Out", "get_ipython"}
+    return [name for name in namespace if not name.startswith("_") and name not in others]
 
 
 def did_you_mean(word: str, known: Iterable[str], *, count: int = 1) -> str:

@@ -13,11 +13,13 @@ import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .errors import InputError
-from .messages import Message
-from .results import Answer
+from .values.messages import Message
+
+if TYPE_CHECKING:
+    from .values.answers import Answer
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -31,6 +33,7 @@ class Exchange:
         run: which execution of the cell it was.
         chat: whether the exchange is part of the conversation that ``%%llm`` sends along.
         replaced: whether a later run of its cell, or of one before it, took its place.
+        compared: whether ``%%llm_compare`` asked it.
         time: when the answer was complete, in seconds since 1970.
     """
 
@@ -40,6 +43,7 @@ class Exchange:
     run: int = 0
     chat: bool = False
     replaced: bool = False
+    compared: bool = False
     time: float = dataclasses.field(default_factory=time.time)
 
     def as_dict(self) -> dict[str, Any]:
@@ -56,12 +60,14 @@ class Exchange:
             "votes": [dataclasses.asdict(vote) for vote in answer.votes],
             "chains": answer.chains,
             "probabilities": answer.probabilities,
+            "evidence": answer.evidence,
             "messages": [message.as_dict() for message in answer.messages],
             "prompt": answer.prompt,
             "options": dataclasses.asdict(answer.options),
             "usage": dataclasses.asdict(answer.usage),
             "stop_reason": answer.stop_reason,
             "replaced": self.replaced,
+            "compared": self.compared,
         }
 
 

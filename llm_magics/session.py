@@ -14,40 +14,46 @@ and nothing is generated before it is iterated.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import threading
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .asking import Asker, OpenModel, Question
-from .engines.base import Engine
-from .errors import BusyError, InputError, Interrupted, ModelNotFoundError, did_you_mean
+from .errors import BusyError, InputError, Interrupted, LLMMagicsError, ModelNotFoundError, TrainingError, did_you_mean
 from .history import History
-from .messages import (
-    AskRequest,
-    Example,
-    GenerationOptions,
-    Message,
-    ModelRequest,
-    Passage,
-    Prompt,
-    RetrievalRequest,
-)
-from .prompts import cot, examples, fewshot, plain, rag, templates
-from .results import AnswerStream, MemoryFreed, ModelInfo, Passages
 from .settings import LLMMagics, load_settings
+from .values.asking import AskRequest
+from .values.models import MemoryFreed, ModelInfo, ModelRequest
 
 if TYPE_CHECKING:
     from langchain_core.vectorstores import VectorStore
 
+    from .asking import Asker
+    from .engines.base import Engine
+    from .engines.resolve import Source
+    from .finetuning.jobs import Job, Jobs
+    from .finetuning.spec import Decided
     from .integrations.chat_model import ChatLLMMagics
     from .integrations.embeddings import SentenceEmbeddings
     from .integrations.rag_chain import RagChain
     from .knowledge.bases import KnowledgeBases
-
-_HALVINGS = 6  # of a passage that is longer than the model's context
+    from .knowledge.nearest import Nearness
+    from .methods import Methods
+    from .open_model import OpenModel
+    from .over import Tables
+    from .prompts import fewshot
+    from .values.answers import Answer, AnswerStream
+    from .values.asking import AnswerSchema
+    from .values.comparison import Comparing, ComparisonRequest
+    from .values.evaluation import Evaluating, EvaluationRequest
+    from .values.knowledge import Passages, RetrievalRequest
+    from .values.messages import Example, Message
+    from .values.tables import AnswerTable
+    from .values.training import RowSource, TrainingRequest, TrainingRun, TriedOut
 
 
 class Session:
@@ -68,15 +74,47 @@ class Session:
         self._say = say
         self._models: dict[str, OpenModel] = {}
         self._lock = threading.RLock()  # held while models are opened and closed, never while one answers
-        self._asker = Asker(self.settings, self.history, self._models)
         self._bases: KnowledgeBases | None = None
+        self.settings.observe(self._limit_caches, "prefix_cache_bytes")
+
+    # What a theme needs is made, and its module imported, when the first cell asks for it.
+
+    @functools.cached_property
+    def _asker(self) -> Asker:
+        from .asking import Asker
+
+        return Asker(self.settings, self.history, self._models)
+
+    @functools.cached_property
+    def _methods(self) -> Methods:
+        from .methods import Methods
+
+        return Methods(
+            self._asker,
+            model=self._model,
+            knowledge=lambda: self.knowledge,
+            nearness=self._nearness,
+            say=lambda line: self._say(line),  # as it is then: see quiet
+        )
+
+    @functools.cached_property
+    def _nearness(self) -> Nearness:
+        from .knowledge.nearest import Nearness
+
+        return Nearness(lambda: self.knowledge.embedder())
+
+    @functools.cached_property
+    def _tables(self) -> Tables:
+        from .over import Tables
+
+        return Tables(model=self.model_name, at_once=self._asker.at_once, quiet=self.quiet, history=self.history)
 
     # Models
 
     @property
     def models(self) -> tuple[ModelInfo, ...]:
         """The open models; the last one answers where no name is given."""
-        return tuple(opened.info for opened in self._models.values())
+        return tuple(opened.figures for opened in self._models.values())
 
     def load(self, request: ModelRequest, *, name: str = "") -> ModelInfo:
         """Open a model. One of the same name is closed first, so that two are never in memory.
@@ -93,27 +131,35 @@ class Session:
                 damaged in its headers, or too large.
             Interrupted: the person stopped it.
         """
+        from . import tuning
         from .engines import opening, resolve
+        from .prompts import templates
 
-        stops = templates.STOPS.get(request.chat_template, ())
+        run = None if request.adapter else tuning.tuned(request.model)
+        if run is not None or request.adapter:
+            request = request if run is None else dataclasses.replace(request, model=run.base, adapter=run.adapter)
+            return self._put_on(request, name or (run.name if run else ""))
+        typed, stops = request, templates.STOPS.get(request.chat_template, ())
         if request.chat_template:
             request = dataclasses.replace(request, chat_template=templates.chat_template(request.chat_template))
         with self._lock:
             source = resolve.resolve(request.model, revision=request.revision, known=self._models)
             source = dataclasses.replace(source, name=name or source.name)
             opened = self._models.get(source.name)
-            if opened is not None and opened.origin == (source, request):
+            if opened is not None and opened.origin == (source, typed):
                 self._models[source.name] = self._models.pop(source.name)  # the last one answers
                 return dataclasses.replace(opened.info, seconds=0.0)
             try:
                 memory = opened.info.memory if opened else 0
-                open_engine = opening.prepare(source, request, coming_back=memory, say=self._say)
+                open_engine = opening.prepare(
+                    source, request, coming_back=memory, settings=self.settings, say=self._say
+                )
                 if opened is not None:
                     self.unload(source.name)
                 engine = open_engine()
             except KeyboardInterrupt:
                 raise Interrupted(f"stopped while opening {source.name}; it is not open") from None
-            return self._keep(source.name, engine, (source, request), stops)
+            return self._keep(source.name, engine, (source, typed), stops)
 
     def add(self, name: str, engine: Engine) -> ModelInfo:
         """Make an engine of one's own a loaded model; one of that name is closed first.
@@ -127,10 +173,19 @@ class Session:
                 self.unload(name)
             return self._keep(name, engine, None)
 
-    def _keep(self, name: str, engine: Engine, origin: object, stops: tuple[str, ...] = ()) -> ModelInfo:
+    def _keep(
+        self, name: str, engine: Engine, origin: tuple[Source, ModelRequest] | None, stops: tuple[str, ...] = ()
+    ) -> ModelInfo:
+        from .open_model import OpenModel
+
         info = dataclasses.replace(engine.info(), name=name)
         self._models[name] = OpenModel(engine, info, origin, stops)
+        self._limit_caches()
         return info
+
+    def _limit_caches(self, change: object = None) -> None:
+        for opened in self._models.values():
+            opened.limit_cache(self.settings.prefix_cache_bytes)
 
     def unload(self, name: str = "") -> MemoryFreed:
         """Close a model and measure the memory that comes back.
@@ -149,18 +204,20 @@ class Session:
             name, opened = self._find(name)
             if not opened.busy.acquire(blocking=False):
                 raise BusyError(f"{name} is answering another cell", "Stop that cell first")
-            return self._close(name, opened)
+            del self._models[name]
+            sharing = self._sharing(opened)
+            return dataclasses.replace(opened.close(), sharing=sharing)
 
-    def _close(self, name: str, opened: OpenModel) -> MemoryFreed:
-        from .engines import memory
+    def _sharing(self, closing: OpenModel) -> tuple[str, ...]:
+        """The open models that hold the weights of one that is closed; the last counts them as its own from now on."""
+        from . import tuning
 
-        memory.give_back()
-        before = memory.used_bytes(opened.info.device)
-        del self._models[name]
-        opened.engine.close()
-        memory.give_back()
-        place = "GPU" if opened.info.device.startswith("cuda") else "RAM"
-        return MemoryFreed(name, place, before, memory.used_bytes(opened.info.device))
+        names = tuple(name for name, opened in self._models.items() if tuning.share(opened.engine, closing.engine))
+        if names:
+            heir = self._models[names[-1]]
+            memory = heir.info.memory + closing.info.memory - tuning.own_bytes(closing.engine)
+            heir.info = dataclasses.replace(heir.info, memory=memory)
+        return names
 
     def login(self) -> None:
         """Log in to the Hugging Face Hub, by its own dialogue; the token is stored by it and not seen here."""
@@ -192,6 +249,149 @@ class Session:
                 self._say(f"Opened {info.name} (no model was loaded; %llm_load opens others)")
             return self._find(name)
 
+    # Fine-tuning
+
+    def plan_finetuning(self, request: TrainingRequest, rows: RowSource, *, adapt: bool = False) -> Decided:
+        """Read the rows and decide everything that a fine-tuning job needs; starts nothing.
+
+        Args:
+            request: what to train and how. Its base is a loaded model's name, which brings its revision and its chat
+                template along, or what ``load`` takes; empty for the model that answers.
+            rows: on what.
+            adapt: leave out quantization that this machine cannot do, and say so.
+
+        Returns:
+            The job to be, for ``jobs.start``; its ``report`` says what was understood.
+
+        Raises:
+            InputError: rows or options that cannot be used.
+            ModelError: no such base, or one that cannot be trained on.
+            MissingPackageError: what is needed is not installed.
+        """
+        from . import tuning
+        from .aliases import MODELS
+
+        request = self._on_base(request)
+        if request.name in MODELS or request.name == request.base:
+            raise InputError(f"--name {request.name} is the base's own name", f"Type --name {request.name}-tuned")
+        return tuning.plan(request, rows, adapt=adapt, say=self._say)
+
+    @property
+    def jobs(self) -> Jobs:
+        """The fine-tuning jobs of the working folder."""
+        from . import tuning
+
+        return tuning.jobs()
+
+    @contextlib.contextmanager
+    def room_for(self, job: Job) -> Iterator[None]:
+        """Put away the open models where a job does not fit beside them; they come back when it has ended.
+
+        Args:
+            job: one that has just been started.
+        """
+        from . import tuning
+
+        requests = {name: opened.origin[1] for name, opened in self._models.items() if opened.origin}
+        away = tuning.in_the_way(job, [self._models[name].info for name in requests])
+        if away:
+            self._say(f"{' and '.join(away)} put away while {job.folder.name} is trained: both do not fit in memory")
+        for name in away:
+            self.unload(name)
+        try:
+            yield
+        finally:
+            for name in away:
+                try:
+                    self.load(requests[name], name=name)
+                except LLMMagicsError as error:  # the others come back, and what the job came to is told
+                    self._say(f"{name} could not be opened again: {error}")
+
+    def attach(self, run: TrainingRun) -> ModelInfo:
+        """Make what a job came to a model of its own name, which shares the weights of its base.
+
+        Args:
+            run: a job with an adapter, done or stopped.
+
+        Raises:
+            TrainingError: it failed, or has no adapter.
+            ModelError: its base or its adapter cannot be opened.
+            BusyError: the base is answering.
+        """
+        if run.state in ("failed", "killed"):
+            hint = "Type %llm_finetune --resume" if run.state == "killed" else f"Look at {run.folder}/trainer.log"
+            raise TrainingError(f"{run.name}: {run.text}", hint)
+        if not run.adapter:
+            raise TrainingError(f"{run.name} has no adapter yet", "Type %llm_finetune --status")
+        return self._put_on(ModelRequest(run.base, adapter=run.adapter), run.name)
+
+    def try_out(self, run: TrainingRun, stop: threading.Event) -> Iterator[TriedOut]:
+        """Ask a tuned model and its base the same questions; see ``tuning.try_out``. Where they cannot be asked, a
+        line says why: the job is done all the same.
+
+        Args:
+            run: a job whose adapter is attached.
+            stop: when set, no further question is asked.
+        """
+        from . import tuning
+
+        try:
+            yield from tuning.try_out(self._find(run.name)[1].engine, run, stop)
+        except (LLMMagicsError, OSError) as error:
+            self._say(f"{run.name} and its base are not asked the same questions: {error}")
+
+    def _on_base(self, request: TrainingRequest) -> TrainingRequest:
+        """A request whose base is what ``ModelRequest.model`` takes, with what an open one was opened with."""
+        name = request.base or next(reversed(self._models), self.settings.default_model)
+        opened = self._models.get(name)
+        if opened is None:
+            return dataclasses.replace(request, base=name)
+        if opened.origin is None:
+            raise InputError(f"{name} cannot be trained on: it has no files", "Name a model with --base")
+        typed = opened.origin[1]
+        revision, template = request.revision or typed.revision, request.chat_template or typed.chat_template
+        return dataclasses.replace(request, base=typed.model, revision=revision, chat_template=template)
+
+    def _put_on(self, request: ModelRequest, name: str) -> ModelInfo:
+        """Open an adapter beside its base, which is opened where it is not yet."""
+        from . import tuning
+
+        begin = time.perf_counter()
+        request = tuning.as_trained(request)
+        name = name or Path(request.adapter).expanduser().resolve().name
+        with self._lock:
+            opened = self._base_for_adapters(dataclasses.replace(request, adapter="", engine="transformers"), name)
+            opened.engine, tuned = tuning.attach(opened.engine, name, request.adapter)
+            before = self._models.get(name)
+            if before is not None and not tuning.share(before.engine, tuned):
+                self.unload(name)
+            self._models.pop(name, None)  # the last one answers
+            assert opened.origin is not None, "see _base_for_adapters"
+            source, typed = opened.origin
+            origin = (source, dataclasses.replace(typed, adapter=request.adapter))
+            info = self._keep(name, tuned, origin, opened.stops)
+            return dataclasses.replace(info, seconds=time.perf_counter() - begin)
+
+    def _base_for_adapters(self, request: ModelRequest, adapter: str) -> OpenModel:
+        """The base where it is open in a form that takes adapters; opened anew, under its old name, where not."""
+        from . import tuning
+        from .engines import resolve
+
+        source = resolve.resolve(request.model, revision=request.revision, known=self._models)
+        origins = [(name, opened.origin) for name, opened in self._models.items() if opened.origin]
+        there = [(name, typed) for name, (at, typed) in origins if at.location == source.location]
+        names = [name for name, typed in there if tuning.fits(typed, request)]
+        for name in names:
+            if tuning.takes_adapters(self._models[name].engine):
+                return self._models[name]
+        name = names[-1] if names else source.name if source.name not in self._models else f"{source.name}-base"
+        self.load(request, name=name)
+        if names:
+            self._say(f"{name} is opened anew by transformers: {adapter} shares its weights")
+        elif there:
+            self._say(f"{name} is opened too: {adapter} was trained on another revision or chat template")
+        return self._models[name]
+
     # Knowledge bases
 
     @property
@@ -215,11 +415,10 @@ class Session:
             InputError: there is no question.
             KnowledgeError: there is no such knowledge base.
         """
-        request = request or RetrievalRequest()
-        if not text.strip():
-            raise InputError("there is no question", "Type it below the %%rag line, or after %rag")
-        base = self.knowledge.find(request.knowledge_base)
-        return Passages(base.search(text, request), text.strip(), base.name)
+        from . import retrieving
+        from .values.knowledge import RetrievalRequest
+
+        return retrieving.retrieve(self.knowledge, text, request or RetrievalRequest())
 
     def knowledge_base(self, name: str = "", *, store: Any = None) -> VectorStore:
         """A knowledge base as a LangChain vector store; ``.as_retriever()`` makes a retriever of it.
@@ -229,7 +428,8 @@ class Session:
             store: any LangChain vector store, such as ``PGVector``, to be made the base of that name.
 
         Returns:
-            A view of the base; of a base in a database, the database's own vector store.
+            A view of the base, which is saved as after ``%rag_add``; of a base in a database, the database's own
+            vector store.
 
         Raises:
             KnowledgeError: the base is damaged.
@@ -238,7 +438,7 @@ class Session:
         from .integrations import langchain
 
         base = self.knowledge.open(name) if store is None else self.knowledge.use(store, name)
-        return langchain.vector_store(base)
+        return langchain.vector_store(base, self.knowledge.keep)
 
     # Chains
 
@@ -276,83 +476,53 @@ class Session:
             InputError: the text is empty or an option is out of range.
             ModelError: no such model, or the prompt is too long for it.
         """
-        request = request or AskRequest()
-        if not text.strip():
-            raise InputError("the prompt is empty", "Type it below the %%llm line, or after %llm")
-        name, opened = self._model(request.model)
-        options = self._asker.options(request)
-        system = self._asker.system(request)
-        turns = self._conversation(request)
+        return self._methods.plain(text, request or AskRequest())
 
-        def build(left_out: int) -> Sequence[Message]:
-            return plain.build(text, system=system, conversation=turns[2 * left_out :])
-
-        prompt, left_out = _fitting(opened, options, build, len(turns) // 2)
-        if left_out:
-            what = "1 earlier exchange" if left_out == 1 else f"{left_out} earlier exchanges"
-            self._say(f"{what} left out: {name} reads {opened.info.context} tokens")
-        return self._asker.one_answer(Question("llm", text, name, opened, prompt, options, request))
-
-    def ask_messages(self, messages: Sequence[Message], request: AskRequest | None = None) -> AnswerStream:
+    def ask_messages(
+        self, messages: Sequence[Message], request: AskRequest | None = None, *, choices: Sequence[str] = ()
+    ) -> AnswerStream:
         """Ask with these messages as they are: no system text and no conversation is added, none is kept.
 
         Args:
             messages: the turns, the question last.
             request: how to ask; its system text and history do not count.
+            choices: the only possible answers; each gets its probability.
 
         Raises:
             InputError: there are no messages, or an option is out of range.
             ModelError: as ``ask``.
         """
-        if not any(message.content.strip() for message in messages):
-            raise InputError("the prompt is empty", "Put a question into the messages")
-        request = dataclasses.replace(request or AskRequest(), history=False)
-        name, opened = self._model(request.model)
-        options = self._asker.options(request)
-        prompt = opened.engine.render(messages)
-        return self._asker.one_answer(Question("llm", messages[-1].content, name, opened, prompt, options, request))
+        return self._methods.messages(messages, request or AskRequest(), choices)
 
     def ask_fewshot(
         self,
-        text: str,
+        text: str | fewshot.FewShotCell,
         request: AskRequest | None = None,
         *,
         given: Sequence[Example] = (),
         k: int | None = None,
         select: str = "all",
         choices: Sequence[str] = (),
+        decide: str = "",
     ) -> AnswerStream:
         """Ask with worked examples. Greedy and without a repetition penalty unless asked for.
 
         Args:
-            text: the cell: instruction, examples, question (see ``prompts.fewshot``).
+            text: the cell: instruction, examples, question (see ``prompts.fewshot``), or the same taken apart.
             request: how to ask.
             given: examples from elsewhere; those in the cell come after them.
-            k: how many examples to use; all unless given.
+            k: how many examples to use; all unless given, with ``similar`` the nearest 8.
             select: ``all``, ``first``, ``balanced`` or ``similar`` (nearest by sentence embedding).
             choices: the only possible answers; each gets its probability.
+            decide: what decides between them, ``model``, ``calibrated`` or ``blend``; see ``prompts.choices``.
 
         Raises:
             InputError: the cell cannot be read, or there are no examples.
             ModelError: as ``llm``.
         """
-        request = request or AskRequest()
-        cell = fewshot.parse_cell(text)
-        pool = (*given, *cell.examples)
-        if not pool:
-            raise InputError(
-                "there are no examples", "Type lines such as: I loved it => Positive, or name them with -e"
-            )
-        if choices:
-            _refuse_sampling(request)
-        similarity = self._similarities if select == "similar" else None
-        chosen = examples.choose(pool, k=k, select=select, question=cell.question, similarity=similarity)
-        name, opened = self._model(request.model)
-        options = self._asker.options(request, temperature=0.0, repetition_penalty=1.0)
-        cell = dataclasses.replace(cell, examples=chosen)
-        prompt = opened.engine.render(fewshot.build(cell, system=self._asker.system(request)))
-        question = Question("fewshot", text, name, opened, prompt, options, request)
-        return self._asker.one_choice(question, choices) if choices else self._asker.one_answer(question)
+        return self._methods.fewshot(
+            text, request or AskRequest(), given=given, k=k, select=select, choices=choices, decide=decide
+        )
 
     def ask_cot(
         self,
@@ -379,17 +549,7 @@ class Session:
             InputError: no question, an unknown strategy, or votes below 1.
             ModelError: as ``llm``.
         """
-        request = request or AskRequest()
-        if votes < 1:
-            raise InputError(f"--votes is {votes}", "It takes a whole number from 1, such as 5")
-        messages = cot.build(text, strategy=strategy, examples=given, system=self._asker.system(request))
-        name, opened = self._model(request.model)
-        options = self._asker.options(request, repetition_penalty=1.0, **({"temperature": 0.7} if votes > 1 else {}))
-        if votes > 1 and options.greedy:
-            raise InputError("--votes with --temperature 0 gives the same chain each time", "Leave one of them out")
-        prompt = opened.engine.render(messages)
-        question = Question("cot", text, name, opened, prompt, options, request, reasons=True)
-        return self._asker.majority(question, votes) if votes > 1 else self._asker.one_answer(question)
+        return self._methods.cot(text, request or AskRequest(), strategy=strategy, votes=votes, given=given)
 
     def ask_rag(
         self,
@@ -400,6 +560,7 @@ class Session:
         given: Sequence[Example] = (),
         reasoning: bool = False,
         context: bool = True,
+        choices: Sequence[str] = (),
     ) -> AnswerStream:
         """Ask a knowledge base: retrieval-augmented generation, Lewis et al. 2020 (arXiv:2005.11401).
 
@@ -412,6 +573,7 @@ class Session:
             given: worked examples.
             reasoning: ask for the reasoning and, apart from it, the final answer.
             context: False asks the same question without any passage.
+            choices: the only possible answers; each gets its probability.
 
         Returns:
             The running answer with its sources. Where nothing is found no model is asked, and the answer
@@ -422,41 +584,59 @@ class Session:
             KnowledgeError: there is no such knowledge base.
             ModelError: as ``ask``.
         """
-        request, retrieval = request or AskRequest(), retrieval or RetrievalRequest()
-        passages = self._excerpts(text, retrieval) if context else ()
-        if context and not passages:
-            return self._asker.without_model("rag", text, self._nothing_found(text, retrieval), request)
-        name, opened = self._model(request.model)
-        options = self._asker.options(request, temperature=0.0, repetition_penalty=1.0)
-        system = self._asker.system(request)
+        from .values.knowledge import RetrievalRequest
 
-        def build(step: int) -> Sequence[Message]:
-            return rag.build(text, _shortened(passages, step), system=system, examples=given, reasoning=reasoning)
-
-        prompt, step = _fitting(opened, options, build, len(passages) - 1 + _HALVINGS if passages else 0)
-        read = _shortened(passages, step)
-        if read != passages:
-            self._say(_read_of(passages, read, name, opened.info.context))
-        question = Question("rag", text, name, opened, prompt, options, request, reasoning, read)
-        return self._asker.one_answer(question)
-
-    def _excerpts(self, text: str, retrieval: RetrievalRequest) -> tuple[Passage, ...]:
-        """The sentences that a model is given to read."""
-        from .knowledge.excerpts import COUNT, excerpts
-
-        passages = self.retrieve(text, retrieval)
-        return excerpts(text, passages, count=retrieval.k or COUNT)
-
-    def _nothing_found(self, text: str, retrieval: RetrievalRequest) -> str:
-        base = self.knowledge.find(retrieval.knowledge_base)
-        best = base.search(text, dataclasses.replace(retrieval, min_score=0.0))
-        if not best:
-            return f"Not in the documents: nothing in {base.name} fits the question."
-        score = max(passage.score for passage in best)
-        return (
-            f"Not in the documents: the best passage of {base.name} has a score of {score:.2f}, "
-            f"and --min-score is {retrieval.min_score:.2f}."
+        return self._methods.rag(
+            text,
+            request or AskRequest(),
+            retrieval or RetrievalRequest(),
+            given=given,
+            reasoning=reasoning,
+            context=context,
+            choices=choices,
         )
+
+    def over(
+        self,
+        table: object,
+        ask: Callable[[Any, AskRequest], AnswerStream],
+        text: str = "",
+        request: AskRequest | None = None,
+        *,
+        method: str,
+        source: str = "the table",
+        column: str = "",
+        reasoning: bool = False,
+        choices: Sequence[str] = (),
+        before: object = None,
+        out: str = "",
+    ) -> AnswerTable:
+        """Ask for every row of a table.
+
+        Args:
+            table: a DataFrame, or what ``over.read_table`` makes one of.
+            ask: one of the ways to ask, such as ``session.ask``, its own options filled in.
+            text: the cell; a ``RowText`` where it takes values from a row.
+            request: how to ask. No conversation is sent along.
+            method: ``llm``, ``fewshot``, ``cot`` or ``rag``, as ``ask`` is.
+            source: what the person calls the table.
+            column: the column whose text is asked, below the cell's.
+            reasoning: whether the model writes its reasoning, which gets a column.
+            choices: the only possible answers, each of which gets a column.
+            before: the ``frame`` of an earlier run; what it holds is not asked again.
+            out: the variable that gets the result, for the history.
+
+        Returns:
+            The answers in the making. Rows that fail have their error; the others go on.
+
+        Raises:
+            InputError: no table, no such column, or every row would be asked the same.
+            ModelError: no such model.
+            MissingPackageError: pandas is not installed.
+        """
+        asked: dict[str, Any] = {"method": method, "source": source, "column": column, "out": out, "before": before}
+        asked |= {"reasoning": reasoning, "choices": choices}
+        return self._tables.ask(table, ask, text, request or AskRequest(), **asked)
 
     @staticmethod
     def examples(source: object, name: str) -> tuple[Example, ...]:
@@ -470,54 +650,122 @@ class Session:
         Raises:
             InputError: it holds no examples.
         """
+        from .prompts import examples
+
         return examples.read_file(source) if isinstance(source, Path) else examples.from_value(source, name)
 
-    # What the ways to ask have in common
+    @staticmethod
+    def schema(source: object, name: str) -> AnswerSchema:
+        """The form of an answer, for ``AskRequest.schema``.
 
-    def _conversation(self, request: AskRequest) -> tuple[Message, ...]:
-        if not request.history:
-            return ()
-        return self.history.conversation(request.cell, request.run, self.settings.history_turns)
+        Args:
+            source: a pydantic class, a dictionary with a JSON schema, or the ``Path`` of a JSON file.
+            name: what the person calls it, for the error.
 
-    def _similarities(self, texts: Sequence[str], question: str) -> Sequence[float]:
-        return self.knowledge.embedder().similarities(texts, question)
+        Raises:
+            InputError: it is no JSON schema.
+            MissingPackageError: jsonschema is not installed.
+        """
+        from .prompts import schemas
 
+        return schemas.from_file(source) if isinstance(source, Path) else schemas.from_value(source, name)
 
-def _fitting(
-    opened: OpenModel, options: GenerationOptions, build: Callable[[int], Sequence[Message]], steps: int
-) -> tuple[Prompt, int]:
-    """The first of ever shorter prompts that leaves room for an answer, and its number; the last if none does."""
-    context = opened.info.context
-    for step in range(steps + 1):
-        prompt = opened.engine.render(build(step))
-        if prompt.token_count + min(options.max_new_tokens, context // 4) <= context:
-            break
-    return prompt, step
+    # Evaluation
 
+    def evaluate(
+        self,
+        data: object,
+        request: EvaluationRequest | None = None,
+        *,
+        name: str = "",
+        examples: Sequence[Example] = (),
+        trained_on: object = None,
+    ) -> Evaluating:
+        """Ask a labelled set in several ways, and say which helps and by how much.
 
-def _shortened(passages: Sequence[Passage], step: int) -> tuple[Passage, ...]:
-    """Passages without the last ``step`` ones; where one is left, it loses its second half with every step more."""
-    read = tuple(passages[: max(1, len(passages) - step)])
-    halvings = step - len(passages) + 1
-    if not read or halvings < 1:
-        return read
-    text = read[0].text[: len(read[0].text) >> halvings]
-    matches = tuple(match for match in read[0].matches if match[1] <= len(text))
-    return (dataclasses.replace(read[0], text=text, end=read[0].start + len(text), matches=matches),)
+        Args:
+            data: a path, the id of a data set on the Hub, a DataFrame, or a list of pairs or dicts.
+            request: columns, methods, metric and the rest.
+            name: what the person calls a value.
+            examples: worked examples from elsewhere; then no row is kept as one.
+            trained_on: rows that a model was trained on, as ``data``, where its folder does not tell.
 
+        Returns:
+            The running evaluation: ``.run()`` gives an ``Evaluation``, a DataFrame with a row for each method.
 
-def _read_of(passages: Sequence[Passage], read: Sequence[Passage], name: str, context: int) -> str:
-    """What was left out of the prompt, in one line."""
-    of = f"{len(read)} of {len(passages)} passages" if len(passages) > 1 else "the passage"
-    cut = f", cut to {len(read[0].text)} characters" if len(read[0].text) < len(passages[0].text) else ""
-    return f"The model reads {of}{cut}: {name} has room for {context} tokens"
+        Raises:
+            InputError: data, columns or options that cannot be used.
+            KnowledgeError: a method asks a knowledge base that is not there.
+            ModelError: a model that is not loaded.
+            MissingPackageError: a package of the extra ``evaluation`` is not installed.
+        """
+        from . import evaluating
+        from .values.evaluation import EvaluationRequest
 
+        source = evaluating.Data(data, name, tuple(examples), trained_on)
+        return evaluating.evaluate(self, source, request or EvaluationRequest())
 
-def _refuse_sampling(request: AskRequest) -> None:
-    """``--choices`` weighs the given answers; nothing is generated that these options could change."""
-    names = ("temperature", "top_p", "max_new_tokens", "repetition_penalty", "seed")
-    given = [name for name in names if getattr(request, name) is not None] + (["stop"] if request.stop else [])
-    given += ["format"] if request.format in ("json", "code") else []
-    if given:
-        flag = f"--{given[0].replace('_', '-')}"
-        raise InputError(f"{flag} changes nothing with --choices: the most probable one is taken", f"Leave {flag} out")
+    def compare(
+        self,
+        text: str,
+        ways: ComparisonRequest | None = None,
+        request: AskRequest | None = None,
+        *,
+        given: Sequence[Example] = (),
+    ) -> Comparing:
+        """Ask one question in several ways.
+
+        Args:
+            text: the question; above it may stand an instruction and worked examples, as in ``%%fewshot``.
+            ways: methods, models and temperatures.
+            request: the options of every answer; all have one seed.
+            given: worked examples from elsewhere.
+
+        Returns:
+            The running answers: ``.run()`` gives a ``Comparison``, a DataFrame with a row for each.
+
+        Raises:
+            InputError: there is no question, or a method that cannot be asked.
+            KnowledgeError: a method asks a knowledge base that is not there.
+            ModelError: a model that is not loaded.
+            MissingPackageError: pandas is not installed.
+        """
+        from . import evaluating
+        from .values.comparison import ComparisonRequest
+
+        return evaluating.compare(self, text, request or AskRequest(), ways or ComparisonRequest(), given)
+
+    def at_once(
+        self, streams: Sequence[AnswerStream], stop: threading.Event
+    ) -> Iterator[tuple[int, Answer | LLMMagicsError]]:
+        """Answers to questions that are asked alike, together where the engine can; see ``Asker.at_once``."""
+        return self._asker.at_once(streams, stop)
+
+    @contextlib.contextmanager
+    def quiet(self) -> Iterator[None]:
+        """Nothing is said in the meantime."""
+        said, self._say = self._say, lambda line: None
+        try:
+            yield
+        finally:
+            self._say = said
+
+    def similarities(self, texts: Sequence[str], question: str) -> Sequence[float]:
+        """Cosine of each text with a question, by the embedding model of the settings."""
+        return self._nearness.similarities(texts, question)
+
+    def model_name(self, name: str = "") -> str:
+        """The name of a loaded model; of the one that answers where none is given. The default one is opened.
+
+        Raises:
+            ModelNotFoundError: it is not loaded.
+        """
+        return self._model(name)[0]
+
+    def weighs_choices(self, name: str) -> bool:
+        """Whether a loaded model gives the probabilities of choices."""
+        return self._model(name)[1].weighs_choices
+
+    def identity(self, name: str) -> list[object]:
+        """What tells a loaded model from another of its name, as JSON values: origin, precision, and its files."""
+        return self._model(name)[1].identity

@@ -23,6 +23,8 @@ from traitlets.config import Config, Configurable
 from .errors import SettingsError, did_you_mean
 
 ENVIRONMENT_PREFIX = "LLM_MAGICS_"
+JOBS_FOLDER = "finetuned"
+"""Where fine-tuning jobs lie, in the working folder: a folder each. No setting, so that a job is always found again."""
 
 
 class LLMMagics(Configurable):
@@ -38,9 +40,7 @@ class LLMMagics(Configurable):
         "", help="Folder in which knowledge bases live on for the next kernel; empty keeps them in memory."
     ).tag(config=True)
     system = traitlets.Unicode("", help="System message of every prompt that has none of its own.").tag(config=True)
-    temperature = traitlets.Float(0.1, min=0.0, max=100.0, help="Default of --temperature; 0 is greedy.").tag(
-        config=True
-    )
+    temperature = traitlets.Float(0.1, min=0.0, max=2.0, help="Default of --temperature; 0 is greedy.").tag(config=True)
     top_p = traitlets.Float(1.0, min=0.0, max=1.0, help="Default of --top-p.").tag(config=True)
     max_new_tokens = traitlets.Int(500, min=1, help="Default of --max-new-tokens.").tag(config=True)
     repetition_penalty = traitlets.Float(1.1, min=0.01, help="Default of --repetition-penalty of %%llm.").tag(
@@ -55,7 +55,24 @@ class LLMMagics(Configurable):
     history_turns = traitlets.Int(20, min=0, help="Earlier exchanges of this notebook that %%llm sends along.").tag(
         config=True
     )
+    prefix_cache_bytes = traitlets.Int(
+        2**30,
+        min=0,
+        help="Memory in which each model of the transformers engine keeps what it has read of earlier prompts.",
+    ).tag(config=True)
     updates_per_second = traitlets.Float(10.0, min=0.5, max=30.0, help="How often a running answer is repainted.").tag(
+        config=True
+    )
+    server_connect_timeout = traitlets.Float(10.0, min=0.1, help="Seconds in which a server must be reached.").tag(
+        config=True
+    )
+    server_first_token_timeout = traitlets.Float(
+        600.0, min=0.1, help="Seconds in which a server must send the first token; it may have to load the model."
+    ).tag(config=True)
+    server_token_timeout = traitlets.Float(
+        60.0, min=0.1, help="Seconds in which a server must send each token after the first, and any other reply."
+    ).tag(config=True)
+    server_concurrency = traitlets.Int(16, min=1, help="Prompts that a server is given at once by --over.").tag(
         config=True
     )
     prefix = traitlets.Unicode("", help="Put before every magic's name, for example my_ for %%my_llm.").tag(config=True)
@@ -67,7 +84,15 @@ class LLMMagics(Configurable):
             raise traitlets.TraitError(f"{value!r} cannot begin a name; letters, digits and _ can")
         return value
 
-    @traitlets.validate("temperature", "top_p", "repetition_penalty", "updates_per_second")
+    @traitlets.validate(
+        "temperature",
+        "top_p",
+        "repetition_penalty",
+        "updates_per_second",
+        "server_connect_timeout",
+        "server_first_token_timeout",
+        "server_token_timeout",
+    )
     def _number_is_usable(self, proposal: Any) -> float:
         value, trait = float(proposal["value"]), proposal["trait"]
         if not math.isfinite(value) or (trait.name == "top_p" and not value):

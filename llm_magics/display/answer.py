@@ -8,18 +8,15 @@ an answer.
 
 from __future__ import annotations
 
-import signal
-import threading
 import time
-import traceback
-from collections.abc import Sequence
-from types import TracebackType
 from typing import Any
 
-from ..errors import Interrupted, LLMMagicsError
-from ..results import Answer, AnswerStream, Chunk, Usage
+from ..errors import Interrupted
+from ..values.answers import Answer, AnswerStream, Chunk, Usage
 from .formatters import captured, mark_shown
 from .live import FinalView, NotebookView, SilentView, TerminalView, View
+from .output import in_terminal
+from .worker import Interrupts, Worker
 
 _TICK = 0.05
 """Seconds between two looks at the keyboard."""
@@ -29,7 +26,13 @@ _LEISURE = 4.0
 
 
 def show_answer(
-    stream: AnswerStream, *, shell: Any, updates_per_second: float = 10.0, live: bool = True, silent: bool = False
+    stream: AnswerStream,
+    *,
+    shell: Any,
+    updates_per_second: float = 10.0,
+    live: bool = True,
+    silent: bool = False,
+    view: View | None = None,
 ) -> Answer:
     """Run an answer to its end and show it as it grows.
 
@@ -40,6 +43,7 @@ def show_answer(
         live: show the text as it grows; if not, only when it is complete, with the figures and the way to stop
             it before.
         silent: run it and show nothing.
+        view: where it is shown, if not in the output of the cell that runs.
 
     Returns:
         The answer; after a click on Stop the partial one, with ``stop_reason`` ``stopped``.
@@ -49,10 +53,10 @@ def show_answer(
             not wait for the model to come back, a third one ends whatever hangs.
         Exception: whatever the stream raised, with its own traceback.
     """
-    view = SilentView() if silent else _view(stream, shell)
+    view = view or (SilentView() if silent else _view(stream, shell))
     interval = 1.0 / updates_per_second if live else float("inf")
-    worker = _Worker(stream)
-    interrupts = _Interrupts()
+    worker: Worker[Chunk] = Worker(stream)
+    interrupts = Interrupts()
     answer: Answer | None = None
     with interrupts:
         try:
@@ -75,13 +79,13 @@ def show_answer(
 
 def _view(stream: AnswerStream, shell: Any) -> View:
     """Where there is a kernel a card, else printed text."""
-    if getattr(shell, "kernel", None) is None:
+    if in_terminal(shell):
         return TerminalView(stream)
     final = captured() is not None or not stream.model  # what no model answers is there at once
     return FinalView(shell) if final else NotebookView(stream, shell)
 
 
-def _pump(stream: AnswerStream, worker: _Worker, view: View, interrupts: _Interrupts, interval: float) -> None:
+def _pump(stream: AnswerStream, worker: Worker[Chunk], view: View, interrupts: Interrupts, interval: float) -> None:
     """Paint until the worker is done or a second interrupt says not to wait for it."""
     due = 0.0 if interval < float("inf") else interval
     while not worker.done.wait(_TICK) and interrupts.count < 2:
@@ -93,98 +97,18 @@ def _pump(stream: AnswerStream, worker: _Worker, view: View, interrupts: _Interr
             end = time.monotonic()
             due = begin + max(interval, _LEISURE * (end - begin))
         else:
-            view.tick(worker.usage())
+            view.tick(worker.pieces[-1].usage if worker.pieces else None)
     view.paint(worker.take())
 
 
-class _Worker:
-    """Iterates the stream. The main thread takes the chunks from it.
-
-    Args:
-        stream: the answer.
-    """
-
-    def __init__(self, stream: AnswerStream) -> None:
-        self.chunks: list[Chunk] = []
-        self.done = threading.Event()
-        self.error: BaseException | None = None
-        self._stream = stream
-        self._taken = 0
-        # A daemon: a model that hangs must not keep the kernel from shutting down.
-        self._thread = threading.Thread(target=self._run, name="llm_magics answer", daemon=True)
-
-    def start(self) -> None:
-        self._thread.start()
-
-    def take(self) -> Sequence[Chunk]:
-        """The chunks since the last call."""
-        new = self.chunks[self._taken :]
-        self._taken += len(new)
-        return new
-
-    def usage(self) -> Usage | None:
-        """What the answer has cost so far; None before the first chunk."""
-        return self.chunks[-1].usage if self.chunks else None
-
-    def reraise(self) -> None:
-        """Raise here what was raised there, and keep no reference to it: its frames hold tensors."""
-        error, self.error = self.error, None
-        if error is None:
-            return
-        try:
-            if isinstance(error, LLMMagicsError):
-                _clear_frames(error)
-            raise error
-        finally:
-            del error
-
-    def _run(self) -> None:
-        try:
-            for chunk in self._stream:
-                self.chunks.append(chunk)
-        except BaseException as error:  # whatever it is, the main thread must hear of it
-            self.error = error
-        finally:
-            self.done.set()
-
-
-class _Interrupts:
-    """Counts interrupts in place of raising them, so that none lands in the middle of a repaint.
-
-    From the third on they raise, so that nothing can hold the kernel. Outside the main thread, which
-    never sees a signal, it does nothing.
-    """
-
-    def __init__(self) -> None:
-        self.count = 0
-        self._before: Any = None
-
-    def __enter__(self) -> _Interrupts:
-        if threading.current_thread() is threading.main_thread():
-            self._before = signal.signal(signal.SIGINT, self._pressed)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._before is not None:
-            signal.signal(signal.SIGINT, self._before)
-
-    def _pressed(self, number: int, frame: object) -> None:
-        # Runs between any two instructions of the main thread: it must take no lock, so it only counts.
-        self.count += 1
-        if self.count > 2:
-            raise KeyboardInterrupt
-
-
-def _answer_of(stream: AnswerStream, worker: _Worker) -> Answer | None:
+def _answer_of(stream: AnswerStream, worker: Worker[Chunk]) -> Answer | None:
     """The answer, or what there is of it where the stream failed or does not come back."""
     carried = getattr(worker.error, "answer", None)
     if isinstance(carried, Answer):
         return carried
     if worker.done.is_set() and worker.error is None:
         return stream.answer
-    chunks = list(worker.chunks)
+    chunks = list(worker.pieces)
     if not any(chunk.text for chunk in chunks) and worker.error is not None:
         return None
     text = "".join(chunk.text for chunk in chunks if chunk.part == "answer")
@@ -207,12 +131,3 @@ def _interrupted_after(answer: Answer | None) -> str:
     if not tokens:
         return "stopped before the first token"
     return f"stopped after {tokens} token{'s' if tokens > 1 else ''}; the partial answer is in _"
-
-
-def _clear_frames(error: BaseException | None) -> None:
-    """Empty the frames behind an error that is shown in one line: IPython keeps them until the next error."""
-    seen: set[int] = set()
-    while error is not None and id(error) not in seen:
-        seen.add(id(error))
-        traceback.clear_frames(error.__traceback__)
-        error = error.__cause__ or error.__context__

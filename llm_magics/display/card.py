@@ -11,12 +11,15 @@ import json
 import re
 from collections.abc import Iterable, Sequence
 
-from ..messages import GenerationOptions
-from ..results import Answer, Usage
+from ..citations import named
+from ..values.answers import Answer, Usage
+from ..values.asking import GenerationOptions
 from . import sheet
 from .markdown import NO_MATHS, Cited, escape, highlight, printable, render, render_text
 from .sources import anchors, new_key, sources_html, sources_text
 
+_EVIDENCE = {"model": "model", "calibrated": "calibrated model", "examples": "examples"}
+_NO_MAJORITY = "no answer has a majority, the first of the best is shown"
 SEPARATOR = '<span class="llm-d"> · </span>'
 
 
@@ -73,16 +76,6 @@ def line(items: Iterable[str]) -> str:
     return _items("llm-line", items)
 
 
-def counted(number: int, noun: str) -> str:
-    """``1 source``, ``4,509 sources``.
-
-    Args:
-        number: how many.
-        noun: what, in the singular; its plural ends in s.
-    """
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
 def costs(usage: Usage, options: GenerationOptions | None = None) -> list[str]:
     """What an answer cost, in words.
 
@@ -91,7 +84,8 @@ def costs(usage: Usage, options: GenerationOptions | None = None) -> list[str]:
         options: the options in force; with sampling on, the seed is told, which repeats the answer.
     """
     written = f" + {usage.new_tokens} new" if usage.new_tokens else ""  # choices are weighed, not written
-    items = [f"{usage.prompt_tokens} prompt{written} tokens"]
+    known = f" ({usage.cached_tokens} cached)" if usage.cached_tokens else ""
+    items = [f"{usage.prompt_tokens} prompt{known}{written} tokens"]
     if usage.tokens_per_second:
         items.append(f"{usage.tokens_per_second:.1f} tok/s")
     if usage.seconds_to_first_token:
@@ -118,9 +112,16 @@ def state_of(answer: Answer, *, failed: bool = False) -> tuple[str, str]:
         return "stopped", "warn"
     if answer.stop_reason == "length":
         return f"cut at {answer.usage.new_tokens} tokens", "warn"  # by --max-new-tokens or by the context
-    if len(answer.votes) > 1 and answer.votes[0].count == answer.votes[1].count:
+    if answer.stop_reason == "loop":
+        return "ended: it repeats itself", "warn"
+    if _tied(answer):
         return "no majority", "warn"
     return ("done", "") if answer.parsed else ("no final answer", "warn")
+
+
+def _tied(answer: Answer) -> bool:
+    """Whether several final answers have as many votes: the one shown is then only the first of them."""
+    return len(answer.votes) > 1 and answer.votes[0].count == answer.votes[1].count
 
 
 def asked(answer: Answer) -> bool:
@@ -141,12 +142,15 @@ def answer_html(answer: Answer, *, failed: bool = False) -> str:
     cited = anchors(answer.sources, key)
     return card(
         head(magic, answer.model, state, kind),
-        _reasoning(answer, cited),
+        reasoning(answer, cited),
         body(answer, cited)
         if answer.text
         else f'<div class="llm-none" role="note">{without_text(answer, failed=failed)}</div>',
         _quoted_html(answer, cited),
-        _bars("Votes", _counted(answer)),
+        _bars(
+            f"Votes: {_NO_MAJORITY}" if _tied(answer) else "Votes",
+            [(name, share, [figure]) for name, share, figure in _counted(answer)],
+        ),
         _probabilities(answer),
         sources_html(answer.sources, key),
         foot(costs(answer.usage, answer.options) if asked(answer) else []),
@@ -178,15 +182,28 @@ def said(answer: Answer, *, failed: bool = False, reasoning: bool = True) -> str
         lines.append(printable(answer.reasoning))
     lines.append(f"({quoted})" if (quoted := _quoted(answer)) else "")
     votes = ", ".join(f"{printable(name)}: {figure}" for name, _, figure in _counted(answer))
-    lines.append(f"({votes})" if votes else "")
+    lines.append(f"({_NO_MAJORITY + '; ' if _tied(answer) else ''}{votes})" if votes else "")
     chances = sorted(answer.probabilities.items(), key=lambda item: -item[1])
     lines.append("(" + ", ".join(f"{printable(name)}: {share:.1%}" for name, share in chances) + ")" if chances else "")
+    lines.append(f"({printable(_made_of(answer))})" if len(answer.evidence) > 1 else "")
     return "\n".join(line for line in lines if line)
+
+
+def _made_of(answer: Answer) -> str:
+    """What the probabilities were made of and what each part of it says by itself, in one sentence."""
+    best = {name: max(shares.items(), key=lambda item: item[1]) for name, shares in answer.evidence.items()}
+    says = {name: f"{choice} at {share:.1%}" for name, (choice, share) in best.items()}
+    parts = [f"the model, its leaning taken out, says {says['calibrated']}"] if "calibrated" in says else []
+    parts = parts or [f"the model says {says['model']}"]
+    parts += [f"the nearest examples say {says['examples']}"] if "examples" in says else []
+    made = f"joined of two: {', '.join(parts)}" if len(parts) > 1 else parts[0]
+    return f"{made}; left as it is, the model says {says['model']}" if "calibrated" in says else made
 
 
 def _quoted(answer: Answer) -> str:
     """Which sources the answer repeats without naming them."""
-    unnamed = [f"[{number}]" for number in answer.quoted if f"[{number}]" not in answer.text]
+    there = named(answer.text, len(answer.sources))
+    unnamed = [f"[{number}]" for number in answer.quoted if number not in there]
     return f"quoted from {', '.join(unnamed)}" if unnamed else ""
 
 
@@ -205,6 +222,8 @@ def without_text(answer: Answer, *, failed: bool = False) -> str:
         return "The model gave no text."
     if answer.stop_reason == "length":
         return f"No final answer found: the reasoning was cut at {answer.usage.new_tokens} tokens."
+    if answer.stop_reason == "loop":
+        return "No final answer found: the reasoning repeats itself."
     return "No final answer found in the reasoning."
 
 
@@ -265,7 +284,13 @@ def _plain_value(value: object) -> object:
     return dump() if callable(dump) else str(value)
 
 
-def _reasoning(answer: Answer, cited: Cited) -> str:
+def reasoning(answer: Answer, cited: Cited) -> str:
+    """The reasoning in a fold, open where no final answer was found; empty where there is none.
+
+    Args:
+        answer: what is shown.
+        cited: the sources that its citations link to.
+    """
     if not answer.reasoning.strip():
         return ""
     unfolded = "" if answer.parsed else " open"
@@ -286,16 +311,31 @@ def _counted(answer: Answer) -> list[tuple[str, float, str]]:
 
 def _probabilities(answer: Answer) -> str:
     ranked = sorted(answer.probabilities.items(), key=lambda item: -item[1])
-    return _bars("Probability of each choice", [(name, share, f"{share:.1%}") for name, share in ranked])
+    apart = answer.evidence if len(answer.evidence) > 1 else {}
+    made_of = [name for name in ("calibrated" if "calibrated" in apart else "model", "examples") if name in apart]
+    rows = [
+        (name, share, [f"{part:.1%}" for part in (share, *(shares[name] for shares in apart.values()))])
+        for name, share in ranked
+    ]
+    title = "Probability of each choice"
+    if apart:
+        title += f", by {' and '.join(f'the {_EVIDENCE[key]}' for key in made_of)}"
+    return _bars(title, rows, ("", "", "in all", *(_EVIDENCE.get(key, key) for key in apart)) if apart else ())
 
 
-def _bars(title: str, rows: Sequence[tuple[str, float, str]]) -> str:
+def _bars(title: str, rows: Sequence[tuple[str, float, Sequence[str]]], columns: Sequence[str] = ()) -> str:
     if not rows:
         return ""
+    names = "".join(f'<th scope="col">{escape(name)}</th>' if name else "<td></td>" for name in columns)
     lines = "".join(
         f'<tr><th scope="row">{escape(name)}</th>'
         f'<td><progress max="1" value="{share:.4f}" aria-label="{escape(name)}"></progress></td>'
-        f"<td>{escape(figure)}</td></tr>"
-        for name, share, figure in rows
+        + "".join(f"<td>{escape(figure)}</td>" for figure in figures)
+        + "</tr>"
+        for name, share, figures in rows
     )
-    return f'<div class="llm-strip"><table class="llm-bars"><caption>{escape(title)}</caption>{lines}</table></div>'
+    heads = f"<thead><tr>{names}</tr></thead>" if names else ""
+    return (
+        f'<div class="llm-strip"><table class="llm-bars"><caption>{escape(title)}</caption>{heads}'
+        f"<tbody>{lines}</tbody></table></div>"
+    )

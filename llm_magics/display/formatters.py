@@ -3,20 +3,32 @@
 ``%%llm`` shows its answer while it runs and returns it too, so that ``_`` and ``Out`` hold it. What was
 shown in this very execution is therefore passed over by the display hook; once the cell has ended,
 evaluating the answer shows its card again. A terminal's display hook prints ``Out[2]:`` before it asks
-what to show, so there it gets words that point to the answer above.
+what to show, so there the prompt waits until that is known.
 """
 
 from __future__ import annotations
 
+import importlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from ..messages import Prompt
-from ..results import Answer, Passages
-from .card import answer_html, answer_text
+from .output import in_terminal
 
 _ATTRIBUTE = "_llm_magics_display"
+_PACKAGE = __package__.partition(".")[0]
+
+# Our values that have a card: where each is defined, the functions that show it without their _html and _text, and
+# the attributes that these take in its stead. All by name: what defines a value and what shows it is imported when
+# there is one.
+_CARDS = (
+    ("values.answers", "Answer", "card.answer", ()),
+    ("values.messages", "Prompt", "prompt.prompt", ()),
+    ("values.knowledge", "Passages", "passages.passages", ()),
+    ("values.training", "TrainingRun", "training.training", ()),
+    ("evaluation.frames", "Evaluation", "evaluation.evaluation", ("report",)),
+    ("evaluation.frames", "Comparison", "comparison.comparison", ("titles", "answers")),
+)
 
 
 class Formatters:
@@ -31,34 +43,45 @@ class Formatters:
         self._shown: list[tuple[object, str]] = []  # by identity: two answers with the same text are two answers
 
     def register(self) -> None:
-        """Show ``Answer``, ``Prompt`` and ``Passages`` as cards."""
-        from .passages import passages_html, passages_text
-        from .prompt import prompt_html, prompt_text
-
+        """Show our values as cards."""
         formatter = self._shell.display_formatter
-        kinds: list[tuple[type, Callable[[Any], str], Callable[[Any], str]]] = [
-            (Answer, answer_html, answer_text),
-            (Prompt, prompt_html, prompt_text),
-            (Passages, passages_html, passages_text),
-        ]
-        for kind, as_html, as_text in kinds:
-            formatter.formatters["text/html"].for_type(kind, as_html)
-            formatter.formatters["text/plain"].for_type(kind, self._printer(as_text))
-            formatter.ipython_display_formatter.for_type(kind, self._pass_over)
+        for module, name, shown_by, parts in _CARDS:
+            kind = (f"{_PACKAGE}.{module}", name)
+            as_html, as_text = (_later(f"{shown_by}_{form}", parts) for form in ("html", "text"))
+            formatter.formatters["text/html"].for_type_by_name(*kind, as_html)
+            formatter.formatters["text/plain"].for_type_by_name(*kind, self._printer(as_text))
+            formatter.ipython_display_formatter.for_type_by_name(*kind, self._pass_over)
         self._shell.events.register("post_execute", self._forget)
+        if in_terminal(self._shell):
+            self._prompt_waits(self._shell.displayhook)
 
     def unregister(self) -> None:
         """Take back what ``register`` did."""
         formatter = self._shell.display_formatter
-        for kind in (Answer, Prompt, Passages):
+        for kind in (f"{_PACKAGE}.{module}.{name}" for module, name, _, _ in _CARDS):
             formatter.formatters["text/html"].pop(kind, None)
             formatter.formatters["text/plain"].pop(kind, None)
             formatter.ipython_display_formatter.pop(kind, None)
         self._shell.events.unregister("post_execute", self._forget)
+        for name in ("write_output_prompt", "compute_format_data"):
+            vars(self._shell.displayhook).pop(name, None)
 
     def mark_shown(self, value: object, above: str) -> None:
         """Remember until the end of this execution that a value is on the page."""
         self._shown.append((value, above))
+
+    def _prompt_waits(self, hook: Any) -> None:
+        """Keep a terminal's ``Out[2]:`` from a value that is on the page already; ``_`` and ``Out`` get it anyway."""
+        write, compute = hook.write_output_prompt, hook.compute_format_data
+
+        def computed(value: object) -> tuple[dict[str, Any], dict[str, Any]]:
+            if self._above(value) is not None:
+                return {}, {}
+            write()
+            found: tuple[dict[str, Any], dict[str, Any]] = compute(value)
+            return found
+
+        hook.write_output_prompt, hook.compute_format_data = lambda: None, computed
 
     def _above(self, value: object) -> str | None:
         """What was said of a value when it was shown, or None where it was not."""
@@ -66,7 +89,7 @@ class Formatters:
 
     def _pass_over(self, value: object) -> None:
         above = self._above(value)
-        if above is None or (above and getattr(self._shell, "kernel", None) is None):
+        if above is None or (above and in_terminal(self._shell)):
             raise NotImplementedError  # IPython's way to say: use the other formatters
 
     def _printer(self, as_text: Callable[[Any], str]) -> Callable[[Any, Any, bool], None]:
@@ -86,8 +109,24 @@ class Formatters:
         self._shown.clear()
 
 
+def _later(function: str, parts: Sequence[str]) -> Callable[[Any], str]:
+    """A function of this layer that is imported when it is first called.
+
+    Args:
+        function: such as ``card.answer_html``.
+        parts: the attributes of a value that it takes; none where it takes the value itself.
+    """
+    module, _, name = function.partition(".")
+
+    def call(value: Any) -> str:
+        show = getattr(importlib.import_module(f"{__package__}.{module}"), name)
+        return str(show(*(getattr(value, part) for part in parts)) if parts else show(value))
+
+    return call
+
+
 def register(shell: Any) -> None:
-    """Show ``Answer``, ``Prompt`` and ``Passages`` values as cards in this shell. Doing it twice does no harm.
+    """Show our values as cards in this shell. Doing it twice does no harm.
 
     Args:
         shell: the IPython shell.

@@ -6,25 +6,28 @@ tells how far it is. Work that is over before anybody could read a bar shows non
 
 from __future__ import annotations
 
-import math
+import mimetypes
 import shutil
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from ..results import Added, Indexing, IndexingProgress, KnowledgeBaseInfo
+from ..values.knowledge import Added, Indexing, IndexingProgress, KnowledgeBaseInfo
 from . import card
 from .formatters import captured
 from .live import HINT_AFTER, Slot
 from .markdown import printable
+from .output import in_terminal, write
 from .sources import one_line
 from .tables import table_html
+from .words import counted, duration, rate
 
 PATIENCE = 0.3
 """Seconds before there is a bar."""
 
 _TITLE = "%rag_add"
+_GONE = "taken out, no longer in what was added"
 
 
 class _View(Protocol):
@@ -74,7 +77,7 @@ def show_indexing(indexing: Indexing, *, shell: Any, silent: bool = False, updat
 
 
 def _view(name: str, shell: Any) -> _View:
-    return _TerminalView() if getattr(shell, "kernel", None) is None else _NotebookView(name, shell)
+    return _TerminalView() if in_terminal(shell) else _NotebookView(name, shell)
 
 
 def added_bundle(added: Added, info: KnowledgeBaseInfo) -> dict[str, str]:
@@ -84,11 +87,12 @@ def added_bundle(added: Added, info: KnowledgeBaseInfo) -> dict[str, str]:
         added: what came of it.
         info: the knowledge base after it.
     """
-    state = "done" if added.new + added.changed else "nothing new"
-    items = [f"{added.new:,} new", f"{added.changed:,} changed", card.counted(added.unchanged, "unchanged source")]
+    state = "done" if added.new + added.changed + len(added.gone) else "nothing new"
+    items = [f"{added.new:,} new", f"{added.changed:,} changed", counted(added.unchanged, "unchanged source")]
+    items += [f"{len(added.gone):,} taken out"] if added.gone else []
     if added.chunks:
-        items.append(card.counted(added.chunks, "chunk"))
-        items += [f"{_rate(added.chunks / added.seconds)} chunks/s"] if added.seconds else []
+        items.append(counted(added.chunks, "chunk"))
+        items += [f"{rate(added.chunks / added.seconds)} chunks/s"] if added.seconds else []
     return _bundle(info, state, "", [*items, _seconds(added.seconds)], added)
 
 
@@ -100,8 +104,11 @@ def stopped_bundle(before: KnowledgeBaseInfo, after: KnowledgeBaseInfo, seconds:
         after: as it is now.
         seconds: how long the work ran.
     """
+    if not after.embedding:  # it was to be made by this and is not there
+        return _bundle(after, "stopped", "warn", ["nothing was added", _seconds(seconds)], None)
     sources, chunks = after.sources - before.sources, after.chunks - before.chunks
-    kept = f"{card.counted(sources, 'new source')}, {card.counted(chunks, 'chunk')} kept, each source whole"
+    more = f", {counted(chunks, 'chunk')}" if chunks > 0 else ""  # a source that became shorter may outweigh it
+    kept = f"{counted(sources, 'new source')}{more} kept, each source whole"
     items = [kept if sources > 0 else "no new source was finished, each source is whole", _seconds(seconds)]
     return _bundle(after, "stopped", "warn", items, None)
 
@@ -114,88 +121,95 @@ def progress_items(progress: IndexingProgress) -> list[str]:
     """
     if progress.status or not progress.total:
         return [one_line(progress.status) or "reading"]
-    items = [f"{progress.done:,} of {card.counted(progress.total, 'chunk')}"]
+    items = [f"{progress.done:,} of {counted(progress.total, 'chunk')}"]
     if progress.done:
-        items += [f"{_rate(progress.speed)} chunks/s"]
-        items += [f"{_duration(progress.seconds_left)} left"] if progress.done < progress.total else []
+        items += [f"{rate(progress.speed)} chunks/s"]
+        items += [f"{duration(progress.seconds_left)} left"] if progress.done < progress.total else []
     return items
 
 
 def _bundle(info: KnowledgeBaseInfo, state: str, kind: str, items: list[str], added: Added | None) -> dict[str, str]:
-    # A reason often begins with the name, which stands beside it.
-    reasons = added.skipped.items() if added else ()
-    skipped = {name: reason.removeprefix(f"{name} ") for name, reason in reasons}
+    skipped = _skipped(added.skipped) if added else []
+    gone = [(name,) for name in (added.gone if added else ())]
+    left_out = f"{counted(len(added.skipped) if added else 0, 'source')} skipped"
+    taken_out = f"{counted(len(gone), 'source')} {_GONE}"
     name = one_line(info.name)
-    totals = [
-        f"{name} holds {card.counted(info.sources, 'source')}, {card.counted(info.chunks, 'chunk')}",
-        one_line(info.embedding),
-        f"{one_line(info.index)} index" if info.index == "exact" else one_line(info.index),
-        f"saved in {printable(info.folder)}" if info.folder else "in memory only",
-    ]
+    totals = (
+        []
+        if not info.embedding
+        else [
+            f"{name} holds {counted(info.sources, 'source')}, {counted(info.chunks, 'chunk')}",
+            one_line(info.embedding),
+            f"{one_line(info.index)} index" if info.index == "exact" else one_line(info.index),
+            f"saved in {printable(info.folder)}" if info.folder else "in memory only",
+        ]
+    )
     page = card.card(
         card.head(_TITLE, name, state, kind),
         card.line(items),
-        _skipped_html(skipped, unfolded=state == "nothing new"),
+        _fold(taken_out, ("source",), gone),
+        _fold(left_out, ("source", "reason"), skipped, unfolded=state == "nothing new"),
         card.foot(totals),
         label=f"{_TITLE} {name}, {state}",
     )
     first = [state] if kind else []
-    lines = [f"{name}: {' · '.join([*first, *items])}", " · ".join(totals), *_skipped_lines(skipped)]
+    lines = [
+        f"{name}: {' · '.join([*first, *items])}",
+        *([" · ".join(totals)] if totals else []),
+        *_listed(taken_out, gone),
+        *_listed(left_out, skipped),
+    ]
     return {"text/html": page, "text/plain": "\n".join(lines)}
 
 
-def _skipped_html(skipped: Mapping[str, str], *, unfolded: bool) -> str:
-    if not skipped:
+def _skipped(skipped: Mapping[str, str]) -> list[tuple[str, str]]:
+    """What was skipped, each with its reason; several images in one row: a folder of documents is full of them."""
+    rows = [(name, reason.removeprefix(f"{name} ")) for name, reason in skipped.items()]
+    images = [row for row in rows if (mimetypes.guess_type(row[0])[0] or "").startswith("image/")]
+    if len(images) < 2:
+        return rows
+    return [*(row for row in rows if row not in images), (f"{len(images):,} images", "no text in them is read")]
+
+
+def _fold(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, unfolded: bool = False) -> str:
+    if not rows:
         return ""
-    opened, title = " open" if unfolded else "", card.counted(len(skipped), "source")
-    table = table_html(("source", "reason"), [*skipped.items()])
-    return f'<details class="llm-fold"{opened}><summary>{title} skipped</summary>{table}</details>'
+    opened = " open" if unfolded else ""
+    return f'<details class="llm-fold"{opened}><summary>{title}</summary>{table_html(columns, rows)}</details>'
 
 
-def _skipped_lines(skipped: Mapping[str, str]) -> list[str]:
-    if not skipped:
+def _listed(title: str, rows: Sequence[Sequence[str]]) -> list[str]:
+    if not rows:
         return []
-    lines = (f"  {one_line(name)}: {one_line(reason)}" for name, reason in skipped.items())
-    return [f"{card.counted(len(skipped), 'source')} skipped:", *lines]
-
-
-def _rate(speed: float) -> str:
-    return f"{speed:,.0f}" if speed >= 10 else f"{speed:.1f}"
+    return [f"{title}:", *("  " + ": ".join(map(one_line, row)) for row in rows)]
 
 
 def _seconds(seconds: float) -> str:
     return f"{seconds:.1f} s" if seconds >= 0.05 else "under 0.1 s"
 
 
-def _duration(seconds: float) -> str:
-    """``12 s``, ``3 min``, ``1 h 5 min``."""
-    if seconds < 60:
-        return f"{max(1, math.ceil(seconds))} s"
-    minutes = math.ceil(seconds / 60)
-    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
-
-
-class _TerminalView:
+class TerminalLine:
     """One line that is written over, where there is somebody to see it; then the final lines."""
 
     def __init__(self) -> None:
         self._painted = False
 
-    def paint(self, progress: IndexingProgress) -> None:
+    def write_over(self, items: list[str]) -> None:
+        """Show these in place of what the line held."""
         if sys.stdout.isatty():
-            line = " · ".join(progress_items(progress))[: shutil.get_terminal_size().columns - 1]
-            self._write(f"\r{line}\x1b[K")
+            line = " · ".join(items)[: shutil.get_terminal_size().columns - 1]
+            write(f"\r{line}\x1b[K")
             self._painted = True
 
     def finish(self, bundle: dict[str, str] | None) -> None:
-        self._write("\r\x1b[K" if self._painted else "")
-        self._write(f"{bundle['text/plain']}\n" if bundle else "")
+        """Put the final lines in its place; None leaves nothing."""
+        write("\r\x1b[K" if self._painted else "")
+        write(f"{bundle['text/plain']}\n" if bundle else "")
 
-    @staticmethod
-    def _write(text: str) -> None:
-        encoding = sys.stdout.encoding or "utf-8"  # a terminal that is not UTF-8 gets what it can show
-        sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding))
-        sys.stdout.flush()
+
+class _TerminalView(TerminalLine):
+    def paint(self, progress: IndexingProgress) -> None:
+        self.write_over(progress_items(progress))
 
 
 class _NotebookView:

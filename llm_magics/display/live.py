@@ -10,12 +10,13 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-from ..results import Answer, AnswerStream, Chunk, Usage
+from ..values.answers import Answer, AnswerStream, Chunk, Usage
 from . import card
 from .markdown import NO_MATHS, Cited, escape, printable, split_finished
+from .output import write
 from .sources import anchors, new_key, sources_html, sources_text
 
 FREEZE = 500
@@ -99,44 +100,39 @@ class TerminalView:
             if not chunk.text:
                 continue
             if chunk.part != self._part:
-                self._write("\n\n" if self._part else "")
+                write("\n\n" if self._part else "")
                 self._part = chunk.part
             dim = chunk.part == "reasoning"
-            self._write(f"{self._dim}{printable(chunk.text)}{self._plain}" if dim else printable(chunk.text))
+            write(f"{self._dim}{printable(chunk.text)}{self._plain}" if dim else printable(chunk.text))
             self._shown += "" if dim else chunk.text
-        sys.stdout.flush()
 
     def tick(self, usage: Usage | None) -> None:
         """What is printed stays as it is."""
 
     def finish(self, answer: Answer | None, *, failed: bool) -> None:
         """Print what was not printed as it came, and what it cost."""
-        self._write("\n" if self._part else "")
+        write("\n" if self._part else "")
         if answer is None:
             return
         text = card.said(answer, failed=failed, reasoning=False)  # it is on the screen already
-        if text.strip() != printable(self._shown).strip():
-            self._write(("\n" if self._part else "") + text + "\n")
+        shown = printable(self._shown).strip()
+        more = text.strip().removeprefix(shown) if shown else text
+        if more[:1] not in ("", "\n"):  # it says something else
+            more = text
+        if more.strip():
+            write(("\n" if self._part else "") + more.strip("\n") + "\n")
         if answer.sources:
             gap = "" if self._shown.endswith("\n") else "\n"
-            self._write(f"{gap}{sources_text(answer.sources)}\n")
+            write(f"{gap}{sources_text(answer.sources)}\n")
         if not card.asked(answer):
-            sys.stdout.flush()
             return
-        cut = answer.stop_reason in ("stopped", "length") and not failed
+        cut = answer.stop_reason in ("stopped", "length", "loop") and not failed
         ending = [card.state_of(answer)[0]] if cut else []
-        self._write("\n" + " · ".join([*ending, *card.costs(answer.usage, answer.options)]) + "\n")
-        sys.stdout.flush()
-
-    def _write(self, text: str) -> None:
-        try:
-            sys.stdout.write(text)
-        except UnicodeEncodeError:  # a terminal that is not UTF-8
-            sys.stdout.write(text.encode(sys.stdout.encoding, "backslashreplace").decode(sys.stdout.encoding))
+        write("\n" + " · ".join([*ending, *card.costs(answer.usage, answer.options)]) + "\n")
 
 
 class Slot:
-    """One place in a cell's output: live widgets first, and in the end plain HTML in their stead.
+    """One place in a cell's output: live widgets or a line of text first, and in the end plain HTML in their stead.
 
     Args:
         shell: the IPython shell, with a kernel.
@@ -146,6 +142,7 @@ class Slot:
         self._shell = shell
         self._display_id = os.urandom(16).hex()
         self._made: list[Any] = []
+        self._shown = False
 
     def html(self, value: str) -> Any:
         """A widget that shows safe HTML."""
@@ -176,6 +173,10 @@ class Slot:
         bundle["text/plain"] = "(running…)"
         self._publish(bundle, update=False)
 
+    def line(self, text: str) -> None:
+        """Show a line of text, in place of the one before: where nobody looks at widgets."""
+        self._publish({"text/plain": text}, update=self._shown)
+
     def close(self, bundle: dict[str, str] | None) -> None:
         """Put the final form in place and close every widget.
 
@@ -183,14 +184,20 @@ class Slot:
             bundle: HTML and plain text; None leaves the place empty.
         """
         try:
-            # Where no card was opened, the final form is the first thing in this place.
-            if bundle is not None or self._made:
-                self._publish(bundle or {"text/html": "", "text/plain": ""}, update=bool(self._made))
+            # Where nothing was shown, the final form is the first thing in this place.
+            if bundle is not None or self._shown:
+                self._publish(bundle or {"text/html": "", "text/plain": ""}, update=self._shown)
         finally:
-            for widget in reversed(self._made):
-                widget.close()
+            self.release()
+
+    def release(self) -> None:
+        """Close every widget, and leave what is shown."""
+        for widget in reversed(self._made):
+            widget.close()
+        self._made.clear()
 
     def _publish(self, bundle: dict[str, Any], *, update: bool) -> None:
+        self._shown = True
         self._shell.display_pub.publish(bundle, {}, transient={"display_id": self._display_id}, update=update)
 
 
@@ -200,29 +207,23 @@ class NotebookView:
     Args:
         stream: the running answer; the Stop button calls its ``stop``.
         shell: the IPython shell, with a kernel.
+        slot: where the card is shown; a place of its own in the cell's output unless given.
     """
 
-    def __init__(self, stream: AnswerStream, shell: Any) -> None:
+    def __init__(self, stream: AnswerStream, shell: Any, slot: Slot | None = None) -> None:
         self._stream = stream
         self._shell = shell
-        self._slot = Slot(shell)
+        self._slot = slot or Slot(shell)
         self._usage = Usage(prompt_tokens=stream.prompt.token_count)
         self._reasoned = 0
         self._status = ""
-        self._stopping = False
         self._began = time.monotonic()
 
     def start(self) -> None:
         """Put the live card into the output."""
-        import ipywidgets as W
-
         slot, stream = self._slot, self._stream
         head = slot.html(card.head(f"%%{stream.method}", stream.model, "running", "running"))
-        self._stop = slot.keep(W.Button(description="Stop", tooltip="End the answer here and keep what there is"))
-        self._stop.layout.display = "none"  # until it is known that a click gets through
-        self._stop.add_class("llm-stop")
-        self._stop.on_click(self._clicked)
-        _answer_in_subshell(self._stop)
+        self._stop = self.stop_button(slot)
         fold = slot.html('<details class="llm-fold"><summary>Reasoning</summary></details>')
         self._note = slot.html("")
         self._fold = slot.row("llm-live-fold", fold, self._note)
@@ -233,11 +234,15 @@ class NotebookView:
         self._body = _Growing(slot, "llm-grow", stream.format, cited)
         self._body.tail.add_class("llm-caret")
         self._foot = slot.html("")
-        parts = [slot.row("llm-live-head", head, self._stop), self._fold, self._thought.box, self._body.box]
+        parts = [slot.row("llm-live-head", head, self._stop.widget), self._fold, self._thought.box, self._body.box]
         # Sources have a widget of their own, and it is sent once: what a person opens in it stays open.
         parts += [slot.html(sources_html(stream.sources, key))] if stream.sources else []
         self._paint_foot()
         slot.open(*parts, self._foot)
+
+    def stop_button(self, slot: Slot) -> StopButton:
+        """The button in the card's header."""
+        return StopButton(slot, self._shell, self._stream.stop, "End the answer here and keep what there is")
 
     def paint(self, chunks: Sequence[Chunk]) -> None:
         """Repaint what changed."""
@@ -266,24 +271,13 @@ class NotebookView:
         """Replace the live card, and close every widget of it."""
         self._slot.close(card.answer_bundle(answer, failed=failed) if answer is not None else None)
 
-    def _clicked(self, button: Any) -> None:
-        # Runs in the subshell's thread while the main thread paints: no widget is touched here.
-        self._stopping = True
-        self._stream.stop()
-
     def _paint_foot(self) -> None:
         self._ticked = time.monotonic()
         seconds = self._ticked - self._began
         items = card.costs(self._usage)
         if not self._usage.new_tokens:
             items = [f"reading {self._usage.prompt_tokens} prompt tokens", f"{seconds:.1f} s"]
-        if self._stopping:
-            items.append("stopping…")
-        elif _stop_works(self._shell):
-            self._stop.layout.display = None
-        elif seconds > HINT_AFTER:
-            items.append("To stop: interrupt the kernel (■)")
-        self._foot.value = card.foot(items)
+        self._foot.value = card.foot([*items, *self._stop.state(seconds)])
 
 
 class _Growing:
@@ -334,7 +328,52 @@ class _Growing:
         return widget
 
 
-def _answer_in_subshell(widget: Any) -> None:
+class StopButton:
+    """A button that ends what runs; hidden until it is known that a click gets through.
+
+    Args:
+        slot: where it is shown.
+        shell: the IPython shell, with a kernel.
+        stop: called once for a click, in another thread.
+        tooltip: what a click does.
+
+    Attributes:
+        widget: to be put into the slot.
+    """
+
+    def __init__(self, slot: Slot, shell: Any, stop: Callable[[], None], tooltip: str) -> None:
+        import ipywidgets as W
+
+        self._shell = shell
+        self._stop = stop
+        self._clicked = False
+        self.widget = slot.keep(W.Button(description="Stop", tooltip=tooltip))
+        self.widget.layout.display = "none"
+        self.widget.add_class("llm-stop")
+        self.widget.on_click(self._click)
+        answer_in_subshell(self.widget)
+
+    def state(self, seconds: float) -> list[str]:
+        """Show the button where it works; what a person is told beside it, if anything.
+
+        Args:
+            seconds: since the work began.
+        """
+        if self._clicked:
+            return ["stopping…"]
+        if _stop_works(self._shell):
+            self.widget.layout.display = None
+        elif seconds > HINT_AFTER:
+            return ["To stop: interrupt the kernel (■)"]
+        return []
+
+    def _click(self, button: Any) -> None:
+        # Runs in the subshell's thread while the main thread paints: no widget is touched here.
+        self._clicked = True
+        self._stop()
+
+
+def answer_in_subshell(widget: Any) -> None:
     """Keep a widget's clicks out of the main shell, which is busy with the cell that made it.
 
     ipykernel 7.4 answers in the shell that last published to the widget; the attribute is private and

@@ -16,6 +16,8 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from ..citations import citations
+
 if TYPE_CHECKING:
     from markdown_it import MarkdownIt
     from markdown_it.rules_block import StateBlock
@@ -30,8 +32,6 @@ _MATHS = "tex2jax_process mathjax_process"
 
 Cited = Mapping[int, tuple[str, str]]
 """What a number in brackets may stand for: the name of the source's anchor on the card, and the source's name."""
-
-_CITATION = re.compile(r"\[ *\d{1,4}(?: *[,;] *\d{1,4})* *\]")
 
 # Control characters would steer a terminal, and half a surrogate pair cannot be sent to the front end.
 _UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
@@ -82,7 +82,7 @@ def render_text(text: str, cited: Cited | None = None) -> str:
         cited: as for ``render``.
     """
     pieces = []
-    for piece, anchor, title in _citations(printable(text), cited or {}):
+    for piece, anchor, title in _cut(printable(text), cited or {}):
         link = f'<a class="llm-cite" href="#{escape(anchor)}" title="{escape(title)}">{escape(piece)}</a>'
         pieces.append(link if anchor else escape(piece))
     return "".join(pieces)
@@ -176,17 +176,13 @@ def _parser(cites: bool = False) -> MarkdownIt:
     return parser
 
 
-def _citations(text: str, cited: Cited) -> list[tuple[str, str, str]]:
-    """Pieces of a text, each with its anchor and title where it is a link; of ``[1, 2]`` each number is one."""
+def _cut(text: str, cited: Cited) -> list[tuple[str, str, str]]:
+    """Pieces of a text, each with its anchor and title where it is a link."""
     pieces: list[tuple[str, str, str]] = []
     end = 0
-    for found in _CITATION.finditer(text):
-        alone = found[0].strip("[ ]").isdigit()
-        for one in [found] if alone else re.compile(r"\d+").finditer(text, *found.span()):
-            anchor, title = cited.get(int(one[0].strip("[ ]")), ("", ""))
-            if anchor:
-                pieces += [(text[end : one.start()], "", ""), (one[0], anchor, title)]
-                end = one.end()
+    for found in citations(text, cited):
+        pieces += [(text[end : found.start], "", ""), (text[found.start : found.end], *cited[found.number])]
+        end = found.end
     return [*pieces, (text[end:], "", "")]
 
 
@@ -203,7 +199,7 @@ def _link_citations(state: StateCore) -> None:
             if token.type != "text" or depth:
                 children.append(token)
                 continue
-            for text, anchor, title in _citations(token.content, state.env["cited"]):
+            for text, anchor, title in _cut(token.content, state.env["cited"]):
                 piece = Token("text", "", 0, content=text, level=token.level)
                 link = {"class": "llm-cite", "href": f"#{anchor}", "title": printable(title)}
                 opening, closing = Token("cite_open", "a", 1, attrs={**link}), Token("cite_close", "a", -1)

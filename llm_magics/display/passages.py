@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..results import Passages
-from .card import card, counted, foot, head
+from ..values.knowledge import Passages
+from .card import card, foot, head
 from .formatters import mark_shown
 from .markdown import NO_MATHS, escape, printable
+from .output import show_bundle
 from .sources import one_line, sources_html, sources_with_text
+from .words import counted
 
 
 def show_passages(passages: Passages, *, shell: Any, silent: bool = False) -> None:
@@ -22,10 +24,7 @@ def show_passages(passages: Passages, *, shell: Any, silent: bool = False) -> No
     if silent:
         mark_shown(shell, passages)
         return
-    if getattr(shell, "kernel", None) is None:
-        print(passages_text(passages))
-    else:
-        shell.display_pub.publish({"text/html": passages_html(passages), "text/plain": passages_text(passages)}, {})
+    show_bundle({"text/html": passages_html(passages), "text/plain": passages_text(passages)}, shell=shell)
     mark_shown(shell, passages, above="the passages above")
 
 

@@ -6,10 +6,12 @@ import html
 import re
 from typing import Any
 
-from ..messages import Prompt
-from .card import card, counted, foot, head
+from ..values.messages import Prompt
+from .card import card, foot, head
 from .formatters import mark_shown
 from .markdown import NO_MATHS, printable
+from .output import show_bundle
+from .words import counted
 
 # The marks of the chat templates in use: ChatML and Llama 3, DeepSeek, Llama 2, Gemma and T5.
 _SPECIAL = re.compile(
@@ -18,40 +20,61 @@ _SPECIAL = re.compile(
 )
 
 
-def show_prompt(prompt: Prompt, *, shell: Any) -> None:
+def show_prompt(prompt: Prompt, *, shell: Any, schema: str = "") -> None:
     """Show the exact prompt and run nothing.
 
     Args:
         prompt: the turns and the text after the chat template.
         shell: the IPython shell; one with a kernel gets a card, any other gets printed text.
+        schema: the JSON schema that the answer follows; empty for none.
     """
-    if getattr(shell, "kernel", None) is None:
-        print(prompt_text(prompt))
-    else:
-        shell.display_pub.publish({"text/html": prompt_html(prompt), "text/plain": prompt_text(prompt)}, {})
+    show_bundle({"text/html": prompt_html(prompt, schema), "text/plain": prompt_text(prompt, schema)}, shell=shell)
     mark_shown(shell, prompt, above="the prompt above")
 
 
-def prompt_html(prompt: Prompt) -> str:
+def prompt_html(prompt: Prompt, schema: str = "") -> str:
     """The card of a prompt, special tokens set off.
 
     Args:
         prompt: the turns and the text after the chat template.
+        schema: the JSON schema that the answer follows; empty for none.
     """
-    turns, length = counted(len(prompt.messages), "message"), counted(prompt.token_count, "token")
+    turns, title, length = counted(len(prompt.messages), "message"), _title(prompt), _length(prompt)
     # HTML drops a line break right after <pre>, so one is put there to be dropped.
     block = f'<div class="llm-body {NO_MATHS}"><pre class="llm-wrap">\n{_marked(prompt.text)}</pre></div>'
-    footer = foot([turns, counted(len(prompt.text), "character"), "nothing was run"])
-    return card(head("exact prompt", "", length), block, footer, label=f"exact prompt, {length}")
+    said = [_schema_line(schema)] if schema else []
+    footer = foot([turns, counted(len(prompt.text), "character"), *_note(prompt), *said, "nothing was run"])
+    return card(head(title, "", length), block, footer, label=f"{title}, {length}")
 
 
-def prompt_text(prompt: Prompt) -> str:
+def prompt_text(prompt: Prompt, schema: str = "") -> str:
     """The prompt as plain text, below its length.
 
     Args:
         prompt: the turns and the text after the chat template.
+        schema: the JSON schema that the answer follows; empty for none.
     """
-    return f"exact prompt, {counted(prompt.token_count, 'token')}:\n{printable(prompt.text)}"
+    text = f"{', '.join([_title(prompt), _length(prompt), *_note(prompt)])}:\n{printable(prompt.text)}"
+    return f"{text}\n\n{_schema_line(schema)}" if schema else text
+
+
+def _title(prompt: Prompt) -> str:
+    return "exact prompt" if prompt.exact else "prompt"
+
+
+def _length(prompt: Prompt) -> str:
+    length = counted(prompt.token_count, "token")
+    return length if prompt.exact else f"about {length}"
+
+
+def _note(prompt: Prompt) -> list[str]:
+    return [] if prompt.exact else ["the server makes the exact text and does not tell it"]
+
+
+def _schema_line(schema: str) -> str:
+    """The schema's beginning and its size."""
+    begin = printable(schema if len(schema) <= 80 else schema[:77] + "...")
+    return f"the answer follows a JSON schema of {counted(len(schema), 'character')}: {begin}"
 
 
 def _marked(text: str) -> str:

@@ -10,11 +10,14 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-from ..messages import Passage
+from ..values.knowledge import Passage
 from .markdown import NO_MATHS, Cited, breakable, escape, printable
 
 LONGEST = 20_000
 """Characters of a passage that a card shows. A source that was not cut may be a whole book."""
+
+ORDER = "best first by words and meaning together"
+"""Why sources can stand in another order than their scores: a score is of a whole passage and of one of the two."""
 
 
 def new_key() -> str:
@@ -44,10 +47,11 @@ def sources_html(sources: Sequence[Passage], key: str = "", *, unfolded: int = 0
         _fold(number, source, f"{key}-{number}" if key else "", number <= unfolded)
         for number, source in enumerate(sources, start=1)
     )
+    if not folds:
+        return ""
     title = '<div class="llm-d">Sources</div>'
-    return (
-        f'<div class="llm-sources {NO_MATHS}" role="group" aria-label="Sources">{title}{folds}</div>' if folds else ""
-    )
+    order = "" if _by_score(sources) else f'<div class="llm-order llm-note">{ORDER}</div>'
+    return f'<div class="llm-sources {NO_MATHS}" role="group" aria-label="Sources">{title}{order}{folds}</div>'
 
 
 def sources_text(sources: Sequence[Passage]) -> str:
@@ -56,7 +60,10 @@ def sources_text(sources: Sequence[Passage]) -> str:
     Args:
         sources: the passages, number 1 first; none gives an empty text.
     """
-    return "\n".join(["Sources", *map(_line, range(1, len(sources) + 1), sources)]) if sources else ""
+    if not sources:
+        return ""
+    title = "Sources" if _by_score(sources) else f"Sources, {ORDER}"
+    return "\n".join([title, *map(_line, range(1, len(sources) + 1), sources)])
 
 
 def sources_with_text(sources: Sequence[Passage]) -> str:
@@ -66,7 +73,13 @@ def sources_with_text(sources: Sequence[Passage]) -> str:
         sources: the passages, number 1 first.
     """
     blocks = [f"{_line(number, source)}\n{printable(source.text)}" for number, source in enumerate(sources, start=1)]
-    return "\n\n".join(blocks)
+    return "\n\n".join(blocks if _by_score(sources) else [f"Sources, {ORDER}", *blocks])
+
+
+def _by_score(sources: Sequence[Passage]) -> bool:
+    """Whether the order is that of the scores, as a person sees them."""
+    scores = [round(source.score, 2) for source in sources]
+    return scores == sorted(scores, reverse=True)
 
 
 def one_line(name: str) -> str:

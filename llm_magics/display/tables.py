@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import itertools
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
 from .card import card, foot, head
 from .markdown import NO_MATHS, breakable, escape, printable
+from .output import show_bundle
+
+_NARROWEST = 10  # characters to which a column is folded; in fewer no word has room
 
 
 def show_table(
-    title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], *, shell: Any, note: str = ""
+    title: str,
+    columns: Sequence[str],
+    rows: Sequence[Sequence[object]],
+    *,
+    shell: Any,
+    note: str = "",
+    width: int | None = None,
 ) -> None:
     """Show a small table.
 
@@ -20,14 +31,12 @@ def show_table(
         rows: as many values in each as there are columns; numbers stand to the right.
         shell: the IPython shell; one with a kernel gets a card, any other gets printed text.
         note: one line below the table; may be empty.
+        width: characters of a line of text at most: long cells are folded; None leaves them whole.
     """
-    lines = _lines(columns, rows) if rows else []
+    lines = table_lines(columns, rows, width) if rows else []
     text = "\n".join([printable(title), *lines, *([printable(note)] if note else [])])
-    if getattr(shell, "kernel", None) is None:
-        print(text)
-        return
     page = card(head(title, "", ""), table_html(columns, rows), foot([note] if note else []), label=title)
-    shell.display_pub.publish({"text/html": page, "text/plain": text}, {})
+    show_bundle({"text/html": page, "text/plain": text}, shell=shell)
 
 
 def table_html(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
@@ -52,18 +61,31 @@ def table_html(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     )
 
 
-def _lines(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:
-    """A table in lines of text, the headings first."""
+def table_lines(columns: Sequence[str], rows: Sequence[Sequence[object]], width: int | None = None) -> list[str]:
+    """A table in lines of text, the headings first.
+
+    Args:
+        columns: the headings.
+        rows: as many values in each as there are columns; at least one row.
+        width: characters of a line at most, as far as that goes: the widest columns are folded.
+    """
     cells = [[" ".join(printable(str(cell)).split()) for cell in row] for row in rows]
     right = [_is_number(rows, place) for place in range(len(columns))]
     widths = [max(map(len, column)) for column in zip(columns, *cells, strict=True)]
+    while width is not None and sum(widths) + 2 * (len(widths) - 1) > width and max(widths) > _NARROWEST:
+        widths[widths.index(max(widths))] -= 1
     return [
         "  ".join(
-            cell.rjust(width) if is_right else cell.ljust(width)
-            for cell, width, is_right in zip(line, widths, right, strict=True)
+            cell.rjust(wide) if is_right else cell.ljust(wide)
+            for cell, wide, is_right in zip(line, widths, right, strict=True)
         ).rstrip()
-        for line in [list(columns), *cells]
+        for row in [list(columns), *cells]
+        for line in itertools.zip_longest(*map(_folded, row, widths), fillvalue="")
     ]
+
+
+def _folded(cell: str, width: int) -> list[str]:
+    return textwrap.wrap(cell, max(1, width)) or [""]
 
 
 def _is_number(rows: Sequence[Sequence[object]], place: int) -> bool:

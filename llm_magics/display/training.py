@@ -9,15 +9,17 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from ..results import TrainingData, TrainingEvent, TrainingRun
+from ..values.training import TrainingData, TrainingEvent, TrainingRun, TriedOut
 from .card import card, foot, head
 from .markdown import NO_MATHS, escape, printable
+from .tables import table_html
+from .words import duration
 
 _WIDTH, _HEIGHT = 640, 150  # of the curve's own coordinates
 _LEFT, _RIGHT, _TOP, _BOTTOM = 44, 8, 8, 22
 _MOST_POINTS = 200  # of a line: more cannot be told apart, and every one is sent four times a second
 _SMOOTHING = 0.8  # weight of the past in the smoothed loss
-_ROWS = 8  # of the table of losses
+_ROWS = 5  # of the table of losses
 _KINDS = {"running": "running", "stopped": "warn", "failed": "failed", "killed": "failed"}
 
 
@@ -29,7 +31,7 @@ def training_html(run: TrainingRun) -> str:
     """
     return card(
         head("%llm_finetune", f"{run.name} on {run.base}", run.state, _KINDS.get(run.state, "")),
-        _progress(run),
+        progress_bar(run),
         loss_curve(run),
         _losses_table(run) if run.state != "running" else "",
         f'<div class="llm-none" role="note">{escape(run.text)}</div>' if run.text else "",
@@ -71,14 +73,14 @@ def data_html(data: TrainingData) -> str:
         data: from the data layer.
     """
     rows = "".join(
-        f'<tr><th scope="row">{escape(name)}</th><td>{escape(value)}</td></tr>' for name, value in _about(data)
+        f'<tr><td class="llm-note">{escape(name)}</td><td>{escape(value)}</td></tr>' for name, value in _about(data)
     )
     asked, _, after = data.first.rpartition(data.first_answer) if data.first_answer else (data.first, "", "")
     first = f"{escape(asked)}<b>{escape(data.first_answer)}</b>{escape(after)}"
     warnings = "".join(f'<div class="llm-none" role="note">{escape(line)}</div>' for line in data.warnings)
     return card(
-        head("%llm_finetune", data.source, "few steps" if data.warnings else "", "warn"),
-        f'<div class="llm-strip"><table class="llm-bars">{rows}</table></div>',
+        head("%llm_finetune", data.source, "with a warning" if data.warnings else "", "warn"),
+        f'<div class="llm-scroll {NO_MATHS}"><table class="llm-table">{rows}</table></div>',
         f'<div class="llm-body {NO_MATHS}">The first row as the model sees it; the loss is taken on the bold part:'
         f'<pre class="llm-joined">\n<code>{first}</code></pre></div>',
         warnings,
@@ -98,6 +100,60 @@ def data_bundle(data: TrainingData) -> dict[str, str]:
     return {"text/html": data_html(data), "text/plain": data_text(data)}
 
 
+def tried_html(run: TrainingRun, tried: Sequence[TriedOut]) -> str:
+    """The card with the base's and the tuned model's answers beside one another.
+
+    Args:
+        run: the job.
+        tried: the questions that were asked.
+    """
+    rows = [
+        (
+            one.kind,
+            one.question,
+            one.expected,
+            _judged(one.before, one.right_before),
+            _judged(one.after, one.right_after),
+        )
+        for one in tried
+    ]
+    return card(
+        head("%llm_finetune", f"{run.name} beside {run.base}", ""),
+        table_html(("rows", "question", "expected", f"{run.base} said", f"{run.name} says"), rows),
+        foot(_kept_and_learnt(tried)),
+        label=f"{run.name} beside {run.base}",
+    )
+
+
+def tried_text(run: TrainingRun, tried: Sequence[TriedOut]) -> str:
+    """The same as plain text."""
+    lines = [f"{run.name} beside {run.base}"]
+    for one in tried:
+        lines += [f"{one.kind}: {' '.join(one.question.split())}"]
+        lines += [f"  {run.base}: {' '.join(_judged(one.before, one.right_before).split())}"]
+        lines += [f"  {run.name}: {' '.join(_judged(one.after, one.right_after).split())}"]
+    return "\n".join(printable(line) for line in [*lines, " · ".join(_kept_and_learnt(tried))])
+
+
+def tried_bundle(run: TrainingRun, tried: Sequence[TriedOut]) -> dict[str, str]:
+    """What a notebook saves."""
+    return {"text/html": tried_html(run, tried), "text/plain": tried_text(run, tried)}
+
+
+def _judged(answer: str, right: bool) -> str:
+    return f"{'✓' if right else '✗'} {answer or '(nothing)'}"
+
+
+def _kept_and_learnt(tried: Sequence[TriedOut]) -> list[str]:
+    """How many are right, of each kind; ✓ means that the answer holds the expected words."""
+    items = []
+    for kind in dict.fromkeys(one.kind for one in tried):
+        ones = [one for one in tried if one.kind == kind]
+        before, after = sum(one.right_before for one in ones), sum(one.right_after for one in ones)
+        items.append(f"{kind}: {before} of {len(ones)} right before, {after} after")
+    return [*items, "✓ holds the expected words"]
+
+
 def figures(run: TrainingRun) -> list[str]:
     """A job in short pieces: steps, epoch, loss, rate, speed, time left, memory.
 
@@ -114,14 +170,14 @@ def figures(run: TrainingRun) -> list[str]:
     if run.valid_losses:
         items.append(f"validation {_number(run.valid_losses[-1][1])}")
     if run.state == "running" and last.learning_rate is not None:
-        items.append(f"rate {last.learning_rate:.1e}")
+        items.append(f"rate {_rate(last.learning_rate)}")
     speed = _tokens_per_second(run)
     items += [f"{speed:.0f} tok/s"] if speed else []
     left = _seconds_left(run)
     if run.state == "running" and left is not None:
-        items.append(f"{_duration(left)} left")
+        items.append(f"{duration(left)} left")
     elif run.state != "running" and len(run.events) > 1:
-        items.append(_duration(run.events[-1].time - _begin(run).time))
+        items.append(duration(run.events[-1].time - _begin(run).time))
     return [*items, f"{last.memory / 1e9:.1f} GB"] if last.memory else items
 
 
@@ -154,19 +210,28 @@ def loss_curve(run: TrainingRun) -> str:
 
 def _about(data: TrainingData) -> list[tuple[str, str]]:
     held = f", {data.valid_rows} more held out" if data.valid_rows else ""
-    mixed = f", {data.mixed_rows} of them general" if data.mixed_rows else ""
+    mixed = f", {data.mixed_rows} of them from --mix" if data.mixed_rows else ""
     share = f", {data.trained_tokens} of them answers" if data.trained_tokens else ""
     about = [
         ("read as", data.shape),
         ("rows", f"{data.rows}{mixed}{held}"),
         ("tokens", f"{data.tokens}{share}; the longest row has {data.longest}"),
     ]
+    if data.general_rows:
+        about.append(
+            ("against forgetting", f"held to the base on {data.general_rows} everyday texts (--mix none: not)")
+        )
     if data.dropped:
         about.append(("left out", ", ".join(f"{count} {reason}" for reason, count in data.dropped)))
-    return [*about, ("optimizer steps", str(data.steps)), ("expected", f"about {_duration(data.seconds)}")]
+    return [*about, ("optimizer steps", str(data.steps)), ("expected", f"about {duration(data.seconds)}")]
 
 
-def _progress(run: TrainingRun) -> str:
+def progress_bar(run: TrainingRun) -> str:
+    """The steps as a bar; empty before they are known.
+
+    Args:
+        run: the job as it stands.
+    """
     if not run.total:
         return ""
     share = run.step / run.total
@@ -177,19 +242,9 @@ def _progress(run: TrainingRun) -> str:
 
 
 def _losses_table(run: TrainingRun) -> str:
-    rows = _shown_losses(run)
-    if not rows:
-        return ""
-    cells = "".join(
-        f'<tr><td class="llm-right">{step}</td><td class="llm-right">{_number(loss)}</td>'
-        f'<td class="llm-right">{escape(valid.removeprefix(", validation "))}</td></tr>'
-        for step, loss, valid in rows
-    )
-    heads = "".join(f'<th scope="col" class="llm-right">{name}</th>' for name in ("step", "loss", "validation"))
-    return (
-        f'<div class="llm-scroll {NO_MATHS}"><table class="llm-table"><thead><tr>{heads}</tr></thead>'
-        f"<tbody>{cells}</tbody></table></div>"
-    )
+    columns = ("step", "loss", "validation") if run.valid_losses else ("step", "loss")
+    rows = [(str(step), _number(loss), valid.removeprefix(", validation ")) for step, loss, valid in _shown_losses(run)]
+    return table_html(columns, [row[: len(columns)] for row in rows])
 
 
 def _shown_losses(run: TrainingRun) -> list[tuple[int, float, str]]:
@@ -273,11 +328,9 @@ def _seconds_left(run: TrainingRun) -> float | None:
     return (last.time - begin.time) / (last.step - begin.step) * (run.total - last.step)
 
 
-def _duration(seconds: float) -> str:
-    """``40 s``, ``3 min``, ``2.5 h``."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+def _rate(rate: float) -> str:
+    """Two figures, without an exponent: ``0.00092``."""
+    return f"{float(f'{rate:.2g}'):.8f}".rstrip("0").rstrip(".")
 
 
 def _number(loss: float) -> str:

@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..errors import BusyError, MissingPackageError, ModelFileError
-from ..messages import GenerationOptions, Prompt
-from ..results import Chunk, ModelInfo
+from ..errors import BusyError, LLMMagicsError, MissingPackageError, ModelFileError
+from ..quiet import quiet
+from ..values.answers import Chunk
+from ..values.asking import GenerationOptions
+from ..values.messages import Prompt
+from ..values.models import ModelInfo
 from .memory import give_back
-from .quiet import quiet
 from .transformers import TransformersEngine
 
 
@@ -26,9 +29,6 @@ class Adapters:
 
     Args:
         engine: the base. From now on it answers through ``base``.
-
-    Attributes:
-        base: the base as an engine, with every adapter off.
     """
 
     def __init__(self, engine: TransformersEngine) -> None:
@@ -36,7 +36,11 @@ class Adapters:
         self._tuned: Any = None  # PEFT's view of the same model; None before the first adapter
         self._lock = threading.Lock()
         self._open = {""}
-        self.base = SharedEngine(engine, self, "", engine.info())
+
+    @property
+    def base(self) -> SharedEngine:
+        """The base as an engine, with every adapter off."""
+        return SharedEngine(self._engine, self, "", self._engine.info())
 
     def add(self, name: str, folder: str) -> SharedEngine:
         """Open an adapter; one of that name is replaced.
@@ -51,7 +55,8 @@ class Adapters:
             MissingPackageError: peft is not installed.
         """
         try:
-            from peft import PeftModel
+            with quiet():
+                import peft  # noqa: F401
         except ImportError as error:
             raise MissingPackageError("peft", "finetune") from error
         if not all(Path(folder, file).is_file() for file in ("adapter_config.json", "adapter_model.safetensors")):
@@ -61,18 +66,32 @@ class Adapters:
             )
         with self._alone(name), quiet(), _one_line_errors(name, folder):
             model = self._engine._model
+            if self._tuned is not None:
+                self._forget(name)
             before = model.get_memory_footprint()
             if self._tuned is None:
-                self._tuned = PeftModel.from_pretrained(model, folder, adapter_name=name)
-                self._tuned.eval()
+                self._tuned = self._first(model, name, folder)
             else:
-                self._forget(name)
                 self._tuned.load_adapter(folder, adapter_name=name)
             self._tuned.base_model.disable_adapter_layers()
             size = max(0, model.get_memory_footprint() - before)
         self._open.add(name)
-        info = dataclasses.replace(self._engine.info(), name=name, source=folder, memory=size)
+        source = folder.removesuffix(f"{os.sep}adapter")  # of a job: its folder has the name that a person knows
+        info = dataclasses.replace(self._engine.info(), name=name, source=source, memory=size)
         return SharedEngine(self._engine, self, name, info)
+
+    @staticmethod
+    def _first(model: Any, name: str, folder: str) -> Any:
+        """The model with its first adapter; where that does not fit, the model is left without any."""
+        from peft import PeftConfig, PeftModel
+
+        tuned = PeftModel(model, PeftConfig.from_pretrained(folder), adapter_name=name)
+        try:
+            tuned.load_adapter(folder, adapter_name=name)
+        except BaseException:
+            tuned.unload()  # its matrices would be in the way of every answer of the base
+            raise
+        return tuned.eval()
 
     @contextlib.contextmanager
     def switched_to(self, name: str) -> Iterator[None]:
@@ -103,6 +122,7 @@ class Adapters:
             self._lock.release()
 
     def _forget(self, name: str) -> None:
+        self._engine._prefixes.forget(name)
         if name in self._tuned.peft_config:
             self._tuned.delete_adapter(name)
 
@@ -131,7 +151,8 @@ class SharedEngine(TransformersEngine):
     """
 
     def __init__(self, engine: TransformersEngine, adapters: Adapters, adapter: str, info: ModelInfo) -> None:
-        super().__init__(engine._model, engine._tokenizer, info)
+        # One limit for what all of them have read; each finds what it has read itself.
+        super().__init__(engine._model, engine._tokenizer, info, engine._prefixes)
         self._adapters = adapters
         self._adapter = adapter
 
@@ -140,19 +161,39 @@ class SharedEngine(TransformersEngine):
         """Its base's adapters, for another one."""
         return self._adapters
 
+    @property
+    def is_tuned(self) -> bool:
+        """Whether it has an adapter on; the base has not."""
+        return bool(self._adapter)
+
     def stream(self, prompt: Prompt, options: GenerationOptions, stop: threading.Event) -> Iterator[Chunk]:
         """Answer, token by token. See ``Engine.stream``."""
         with self._adapters.switched_to(self._adapter):
             yield from super().stream(prompt, options, stop)
+
+    def stream_batch(
+        self, prompts: Sequence[Prompt], options: GenerationOptions, stop: threading.Event
+    ) -> Iterator[tuple[int, Chunk | LLMMagicsError]]:
+        """Answer several prompts. See ``BatchEngine.stream_batch``."""
+        with self._adapters.switched_to(self._adapter):
+            yield from super().stream_batch(prompts, options, stop)
 
     def score(self, prompt: Prompt, choices: Sequence[str], stop: threading.Event) -> tuple[float, ...]:
         """Probability of each choice. See ``TransformersEngine.score``."""
         with self._adapters.switched_to(self._adapter):
             return super().score(prompt, choices, stop)
 
+    def score_batch(
+        self, prompts: Sequence[Prompt], choices: Sequence[str], stop: threading.Event
+    ) -> Iterator[tuple[int, tuple[float, ...] | LLMMagicsError]]:
+        """Probability of each choice for several prompts. See ``BatchScorer.score_batch``."""
+        with self._adapters.switched_to(self._adapter):
+            yield from super().score_batch(prompts, choices, stop)
+
     def close(self) -> None:
         """Close this model; the weights stay while another that shares them is open."""
         self._model = self._tokenizer = None
+        self._prefixes.forget(self._adapter)
         self._adapters.close(self._adapter)
 
 

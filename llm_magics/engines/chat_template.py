@@ -14,8 +14,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..errors import MissingPackageError, ModelError
-from ..messages import Message
-from ..results import ModelInfo
+from ..values.messages import Message
+from ..values.models import ModelInfo
 
 
 def compiled(template: str) -> Callable[..., str]:

@@ -7,11 +7,12 @@ import io
 from collections.abc import Callable
 from pathlib import Path
 
+from ..cache_folders import cache_folder
 from ..errors import ModelFileError
-from .cache import cache_folder, fingerprint, new_folder
+from ..quiet import quiet
+from .cache import fingerprint, new_folder
 from .gguf_header import open_reader
 from .memory import BYTES, Weights, check_fits, gigabytes
-from .quiet import quiet
 from .resolve import is_whole
 
 

@@ -16,16 +16,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import InputError, MissingPackageError, ModelTooLargeError
-from ..messages import GenerationOptions, Message, ModelRequest, Prompt
-from ..results import Chunk, ModelInfo, StopReason, Usage
+from ..errors import InputError, LLMMagicsError, MissingPackageError, ModelTooLargeError
+from ..values.answers import Chunk, StopReason, Usage
+from ..values.asking import GenerationOptions
+from ..values.messages import Message, Prompt
+from ..values.models import ModelInfo, ModelRequest
 from .base import room_for_answer
 from .chat_template import compiled, no_template, text_of
+from .constrained import grammar
 from .gguf_header import Header
-from .llamacpp_server import LlamaCppServer, socket_folder
+from .llamacpp_batch import stream_batch
+from .llamacpp_server import SLOTS, LlamaCppServer, socket_folder
 from .memory import WORKING_SHARE, free_bytes, gigabytes, give_back
 from .requantized import checked
 from .resolve import Source
+from .shares import Endings, log_sum, shares
 from .stop_texts import StopTexts
 from .threads import physical_cores, wait_passively
 
@@ -36,8 +41,9 @@ _CONTEXT = 8192  # tokens, unless asked for: memory for keys and values is taken
 # seconds, and a stop frees the processor after that.
 _SMALL = 500_000_000
 _PIECE, _PIECE_OF_LARGE = 512, 128
-_TOP_K = 50  # what transformers' generate takes where nothing is said, so that both engines sample alike
+TOP_K = 50  # what transformers' generate takes where nothing is said, so that both engines sample alike
 _SEEDS = 2**32 - 1  # the number after the last seed: llama.cpp takes it for "draw one"
+_MOST_PROBABLE = 60  # tokens whose probabilities come with a reply; more take no longer, and few labels are below
 _FORCE = 1e6  # added to a token's logit, and it is taken
 
 
@@ -180,7 +186,7 @@ class LlamaCppEngine:
         request = {
             "prompt": ids,
             "max_tokens": min(room, options.max_new_tokens),
-            **_sampling(options, self._info.context),
+            **sampling(options, self._info.context),
         }
         with contextlib.closing(self._server.complete(request, stop)) as replies:
             for reply in replies:
@@ -200,6 +206,13 @@ class LlamaCppEngine:
         usage = Usage(len(ids), count, first, time.perf_counter() - begin, cached)
         yield Chunk(text + cut.flush(), usage, reason or "stopped")
 
+    def stream_batch(
+        self, prompts: Sequence[Prompt], options: GenerationOptions, stop: threading.Event
+    ) -> Iterator[tuple[int, Chunk | LLMMagicsError]]:
+        """Answer several prompts, in the server's slots. See ``BatchEngine.stream_batch`` and ``llamacpp_batch``."""
+        context, gpu = self._info.context, self._info.device != "cpu"
+        return stream_batch(self.stream, prompts, options, stop, slots=SLOTS, context=context, gpu=gpu)
+
     def score(self, prompt: Prompt, choices: Sequence[str], stop: threading.Event) -> tuple[float, ...]:
         """Probability of each choice as the answer, by the model's own probabilities of its tokens.
 
@@ -217,32 +230,92 @@ class LlamaCppEngine:
         Raises:
             ContextLengthError: prompt and longest choice are longer than the context.
         """
-        ids = self._server.tokenize(prompt.text)
         answers = [self._server.tokenize(choice) for choice in choices]
-        room_for_answer(len(ids) + max(map(len, answers)) + 1, self._info)
-        known: dict[tuple[int, ...], float] = {}
-        for step in dict.fromkeys(step for answer in answers for step in _steps(answer, self._header.ends)):
-            logarithm = self._log_probability(ids + list(step[:-1]), step[-1], stop)
-            if logarithm is None:
-                return ()
-            known[step] = logarithm
-        totals = [_total(answer, self._header.ends, known) for answer in answers]
-        return tuple(math.exp(total - _log_sum(totals)) for total in totals)
+        found = self._weighed(self._server.tokenize(prompt.text), answers, stop)
+        return () if found is None else shares([before + end for before, end in found])
 
-    def _log_probability(self, ids: list[int], token: int, stop: threading.Event) -> float | None:
-        """Natural logarithm of the probability that ``token`` comes next; None after a stop."""
-        request = {
-            "prompt": ids,
-            "max_tokens": 1,
-            "temperature": 0,
-            "logprobs": 1,
-            "logit_bias": [[token, _FORCE]],  # what is reported is the probability before this
-        }
+    def score_batch(
+        self, prompts: Sequence[Prompt], choices: Sequence[str], stop: threading.Event
+    ) -> Iterator[tuple[int, tuple[float, ...] | LLMMagicsError]]:
+        """Probability of each choice for several prompts, one after the other: the server knows what they share.
+
+        How probable it is that an answer ends after a choice takes half of the time and, after examples, is the same
+        for every prompt. Where it is for the first ones, it is taken to be for the others too; see ``Endings``.
+        """
+        answers = [self._server.tokenize(choice) for choice in choices]
+        endings = Endings(len(choices))
+        for number in sorted(range(len(prompts)), key=lambda number: prompts[number].text):
+            try:
+                found = self._weighed(self._server.tokenize(prompts[number].text), answers, stop, endings.known)
+            except LLMMagicsError as error:
+                yield number, error
+                continue
+            if found is None:
+                return
+            endings.add([end for _, end in found])
+            yield number, shares([before + end for before, end in found])
+
+    def _weighed(
+        self,
+        ids: list[int],
+        answers: Sequence[list[int]],
+        stop: threading.Event,
+        endings: Sequence[float] | None = None,
+    ) -> list[tuple[float, float]] | None:
+        """Log probabilities of each answer, and of an end after it; None after a stop.
+
+        Args:
+            ids: the prompt.
+            answers: tokens of each.
+            stop: ends it at the next token.
+            endings: those of the ends, where they are known.
+        """
+        room_for_answer(len(ids) + max(map(len, answers)) + 1, self._info)
+        ends = self._header.ends if endings is None else ()
+        nexts: dict[tuple[int, ...], dict[int, None]] = {}  # after which tokens which tokens are weighed, in order
+        for step in (step for answer in answers for step in _steps(answer, ends)):
+            nexts.setdefault(step[:-1], {})[step[-1]] = None
+        known: dict[tuple[int, ...], float] = {}
+        for before, tokens in nexts.items():
+            found = self._log_probabilities([*ids, *before], list(tokens), stop)
+            if found is None:
+                return None
+            known |= {(*before, token): value for token, value in found.items()}
+        if endings is None:
+            endings = [log_sum([known[(*answer, end)] for end in ends]) if ends else 0.0 for answer in answers]
+        return list(zip([_before_end(answer, known) for answer in answers], endings, strict=True))
+
+    def _log_probabilities(
+        self, ids: list[int], tokens: Sequence[int], stop: threading.Event
+    ) -> dict[int, float] | None:
+        """Natural logarithms of the probabilities that these tokens come next; None after a stop.
+
+        Those of the most probable tokens come in one reply; any other is asked for by itself.
+        """
+        found: dict[int, float] = {}
+        for token in tokens:
+            if token in found:
+                continue
+            request = {
+                "prompt": ids,
+                "max_tokens": 1,
+                "temperature": 0,
+                "logprobs": _MOST_PROBABLE,
+                "logit_bias": [[token, _FORCE]],  # what is reported are the probabilities before this
+            }
+            told = self._told(request, stop)
+            if told is None:
+                return None
+            found |= {entry["id"]: float(entry["logprob"]) for entry in [*told["top_logprobs"], told]}
+        return {token: found[token] for token in tokens}
+
+    def _told(self, request: dict[str, Any], stop: threading.Event) -> dict[str, Any] | None:
+        """What the server tells of the one token that it is made to choose; None after a stop."""
         with contextlib.closing(self._server.complete(request, stop)) as replies:
             for reply in replies:
                 found = reply["choices"][0]["logprobs"]
                 if found and found["content"]:
-                    return float(found["content"][0]["logprob"])
+                    return dict(found["content"][0])
         return None
 
     def close(self) -> None:
@@ -256,28 +329,27 @@ def _steps(answer: list[int], ends: Sequence[int]) -> list[tuple[int, ...]]:
     return [*(tuple(answer[: size + 1]) for size in range(len(answer))), *((*answer, end) for end in ends)]
 
 
-def _total(answer: list[int], ends: Sequence[int], known: Mapping[tuple[int, ...], float]) -> float:
-    """Logarithm of the probability of an answer and then any end token."""
-    total = math.fsum(known[tuple(answer[: size + 1])] for size in range(len(answer)))
-    return total + _log_sum([known[(*answer, end)] for end in ends]) if ends else total
+def _before_end(answer: list[int], known: Mapping[tuple[int, ...], float]) -> float:
+    """Logarithm of the probability of an answer's tokens."""
+    return math.fsum(known[tuple(answer[: size + 1])] for size in range(len(answer)))
 
 
-def _log_sum(logarithms: Sequence[float]) -> float:
-    """Logarithm of the sum of numbers that are given as logarithms, however small they are."""
-    most = max(logarithms)
-    return most + math.log(math.fsum(math.exp(value - most) for value in logarithms))
+def sampling(options: GenerationOptions, context: int) -> dict[str, Any]:
+    """Our options in llama.cpp's words, with the samplers in the order that transformers has.
 
-
-def _sampling(options: GenerationOptions, context: int) -> dict[str, Any]:
-    """Our options in llama.cpp's words, with the samplers in the order that transformers has."""
+    Args:
+        options: how tokens are chosen.
+        context: tokens of a prompt with its answer.
+    """
     return {
         "samplers": ["penalties", "temperature", "top_k", "top_p"],
         "temperature": options.temperature,
-        "top_k": _TOP_K,
+        "top_k": TOP_K,
         "top_p": options.top_p,
         "repeat_penalty": options.repetition_penalty,
         "repeat_last_n": context,  # all that was read and written, as in transformers; llama.cpp's own are the last 64
         "seed": _SEEDS if options.seed is None else options.seed % _SEEDS,
+        **({"grammar": grammar(options.schema)} if options.schema else {}),
     }
 
 

@@ -24,6 +24,8 @@ from ..errors import ModelError, ModelFileError
 
 _LONGEST_SOCKET = 100  # characters: the system's limit for the path of a Unix socket is 104 to 108
 _LOOK = 0.05  # seconds between two looks at the stop event while llama.cpp is silent
+SLOTS = 8
+"""Prompts that are answered at once. They share the memory for keys and values, so that one alone may take all."""
 _OTHER_PROMPTS = 256  # MiB for what was read of earlier prompts, so that two notebooks' prompts may take turns
 
 
@@ -69,6 +71,7 @@ class LlamaCppServer:
         params.endpoint_metrics = True
         params.n_threads_http = 1
         params.n_ctx = context
+        params.n_parallel, params.kv_unified = SLOTS, True
         params.n_batch = params.n_ubatch = piece
         params.cpuparams.n_threads, params.cpuparams_batch.n_threads = answer_threads, threads
         params.cache_ram_mib = _OTHER_PROMPTS
@@ -149,10 +152,20 @@ class _Running:
         self._server = server
         self._folder = folder
         self._threads: list[tuple[threading.Thread, threading.Event]] = []
+        self._lock = threading.Lock()  # several rows of a table begin at once
 
     def start(self, request: dict[str, Any], take: Any, replies: queue.SimpleQueue[Any], left: threading.Event) -> None:
-        """Run a completion in a thread of its own; ``replies`` ends with None."""
+        """Run a completion in a thread of its own; ``replies`` ends with None.
+
+        One that was left before is waited for: its slot knows most of what is asked next, and another slot, beside
+        it at work, would compute the same numbers in another order.
+        """
         server = self._server
+        with self._lock:
+            before = list(self._threads)
+        for other, event in before:
+            if event.is_set():
+                other.join()
 
         def run() -> None:
             try:
@@ -163,8 +176,9 @@ class _Running:
                 replies.put(None)
 
         thread = threading.Thread(target=run, name="llm_magics llama.cpp", daemon=True)
-        self._threads = [(other, event) for other, event in self._threads if other.is_alive()] + [(thread, left)]
-        thread.start()
+        with self._lock:
+            thread.start()
+            self._threads = [(other, event) for other, event in self._threads if other.is_alive()] + [(thread, left)]
 
     def end(self) -> None:
         for _, left in self._threads:

@@ -8,13 +8,15 @@ import socket
 from collections.abc import Callable
 from importlib.util import find_spec
 
-from ..messages import ModelRequest
+from ..errors import InputError
+from ..settings import LLMMagics
+from ..values.models import ModelRequest
 from .base import Engine
 from .resolve import Source
 
 
 def engine_for(source: Source, request: ModelRequest) -> str:
-    """``transformers`` or ``llamacpp``.
+    """``transformers``, ``llamacpp`` or ``server``.
 
     llama.cpp is taken for a ``.gguf`` file where it is installed, unless an option asks for what only transformers
     does, or only transformers has a GPU to run it on.
@@ -22,7 +24,17 @@ def engine_for(source: Source, request: ModelRequest) -> str:
     Args:
         source: where the model lies.
         request: how it was asked for; an engine that it names is taken.
+
+    Raises:
+        InputError: a server's model for another engine, or another model for a server.
     """
+    if source.kind == "server":
+        if request.engine not in ("auto", "server"):
+            raise InputError(f"{request.engine} opens no model on a server", "Leave --engine and --adapter out")
+        return "server"
+    if request.engine == "server":
+        hint = f"Type %llm_load {request.model}@http://host:8000/v1"
+        raise InputError(f"--engine server needs the server's address, and {request.model} has none", hint)
     if request.engine != "auto":
         return request.engine
     for_transformers = source.kind != "gguf" or (request.quantize, request.dtype) != ("auto", "auto")
@@ -45,7 +57,7 @@ def _cuda() -> bool:
 
 
 def prepare(
-    source: Source, request: ModelRequest, *, coming_back: int, say: Callable[[str], None]
+    source: Source, request: ModelRequest, *, coming_back: int, settings: LLMMagics, say: Callable[[str], None]
 ) -> Callable[[], Engine]:
     """Do everything that can fail before memory is taken.
 
@@ -53,6 +65,7 @@ def prepare(
         source: where the model lies, from ``resolve``.
         request: how to load it.
         coming_back: bytes of a model that is closed before this one is loaded.
+        settings: the settings in force, also later: how long a server is waited for.
         say: told in one line what takes long.
 
     Returns:
@@ -61,7 +74,12 @@ def prepare(
     Raises:
         LLMMagicsError: as the engine's own ``prepare``.
     """
-    if engine_for(source, request) == "llamacpp":
+    engine = engine_for(source, request)
+    if engine == "server":
+        from . import server
+
+        return functools.partial(server.load, server.prepare(source, request, settings=settings, say=say))
+    if engine == "llamacpp":
         from . import llamacpp
 
         return functools.partial(llamacpp.load, llamacpp.prepare(source, request, coming_back=coming_back, say=say))

@@ -15,8 +15,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from ..cache_folders import cache_folder
 from ..errors import ModelFileError, ModelTooLargeError
-from .cache import cache_folder, fingerprint, new_folder
+from .cache import fingerprint, new_folder
 from .gguf_header import Header, open_reader, read_header
 from .memory import gigabytes
 

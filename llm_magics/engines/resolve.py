@@ -12,6 +12,7 @@ from typing import Literal
 
 from ..aliases import MODELS
 from ..errors import ModelFileError, ModelNotFoundError, did_you_mean
+from .server_address import is_address, parse
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
@@ -21,20 +22,20 @@ class Source:
     """Where a model lies.
 
     Attributes:
-        kind: ``gguf`` file, ``folder`` in the form of transformers, or ``hub`` id.
-        location: path or Hub id.
+        kind: ``gguf`` file, ``folder`` in the form of transformers, ``hub`` id, or a ``server``'s model.
+        location: path, Hub id, or ``NAME@http://host:8000/v1``.
         name: what to call the model where the person gives no name.
         stamp: when local files were last changed, in seconds since 1970; 0 on the Hub.
     """
 
-    kind: Literal["gguf", "folder", "hub"]
+    kind: Literal["gguf", "folder", "hub", "server"]
     location: str
     name: str
     stamp: float = 0.0
 
 
 def resolve(model: str, *, revision: str = "", known: Iterable[str] = ()) -> Source:
-    """Find a model by alias, path or Hub id.
+    """Find a model by alias, path, Hub id or a server's address.
 
     Args:
         model: what was typed.
@@ -44,11 +45,18 @@ def resolve(model: str, *, revision: str = "", known: Iterable[str] = ()) -> Sou
     Raises:
         ModelNotFoundError: nothing of that name; the nearest names are offered.
         ModelFileError: it is there and is no model.
+        InputError: a server's address that cannot be used.
     """
+    if is_address(model):
+        address = parse(model)
+        return Source("server", str(address), address.name)
     alias = MODELS.get(model)
     if alias is not None:
         packaged = None if revision or _in_hub_cache(alias.hub) else alias.packaged()
         return Source("gguf", str(packaged), model) if packaged else Source("hub", alias.hub, model)
+    if re.match("https?://", model, re.IGNORECASE):
+        url = re.sub(r"//[^/@]*@", "//", model)  # a key in it is not repeated
+        raise ModelNotFoundError(f"{url} names a server and no model", f"Type %llm_load MODEL@{url}")
     path = Path(model).expanduser()
     if path.is_dir():
         return _folder(path, model)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from ..messages import GenerationOptions, Message, Prompt
-from ..results import Chunk, ModelInfo, StopReason, Usage
+from ..errors import LLMMagicsError
+from ..values.answers import Chunk, StopReason, Usage
+from ..values.asking import GenerationOptions
+from ..values.messages import Message, Prompt
+from ..values.models import ModelInfo
 from .base import room_for_answer
 from .stop_texts import StopTexts
 
@@ -68,6 +72,20 @@ class ScriptedEngine:
                 reason = "stop"
                 break
         yield Chunk(cut.flush(), Usage(prompt.token_count, count, first, time.perf_counter() - begin), reason)
+
+    def stream_batch(
+        self, prompts: Sequence[Prompt], options: GenerationOptions, stop: threading.Event
+    ) -> Iterator[tuple[int, Chunk | LLMMagicsError]]:
+        """The next prepared answers, each as a whole, one after the other."""
+        for number, prompt in enumerate(prompts):
+            try:
+                chunks = list(self.stream(prompt, options, stop))
+            except LLMMagicsError as error:
+                yield number, error
+                continue
+            if chunks[-1].stop_reason == "stopped":
+                return
+            yield number, dataclasses.replace(chunks[-1], text="".join(chunk.text for chunk in chunks))
 
     def close(self) -> None:
         """Nothing to free."""

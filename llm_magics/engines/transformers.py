@@ -9,6 +9,7 @@ is encoded without adding any, and a BOS token can never be there twice.
 from __future__ import annotations
 
 import contextlib
+import functools
 import queue
 import secrets
 import sys
@@ -18,24 +19,40 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ..errors import (
+    ContextLengthError,
     InputError,
     LLMMagicsError,
     MissingPackageError,
     ModelFileError,
     OutOfMemoryError,
 )
-from ..messages import GenerationOptions, Message, ModelRequest, Prompt
-from ..results import Chunk, ModelInfo, StopReason, Usage
+from ..quiet import quiet
+from ..values.answers import Chunk, StopReason, Usage
+from ..values.asking import GenerationOptions
+from ..values.messages import Message, Prompt
+from ..values.models import ModelInfo, ModelRequest
 from .base import room_for_answer
 from .chat_template import no_template, text_of
+from .constrained import Constraint
 from .memory import Weights, check_fits, free_bytes, give_back
-from .quiet import quiet
+from .prefix_cache import LEAST, PrefixCache
 from .resolve import Source
+from .shares import shares
 from .stop_texts import StopTexts
 from .threads import wait_passively
+from .transformers_batch import Batches, Row, StoppedError, memory_errors
+from .transformers_scores import Weighed, after_beginning, can_pack, log_probabilities
+
+_T = TypeVar("_T")
+# Prompt lookup (Saxena 2023, github.com/apoorvumang/prompt-lookup-decoding): words that stand in the prompt are tried
+# several at a time. It pays where an answer repeats passages, and with a penalty on repeating it does not. What was
+# read before cannot be used with it in this version of transformers, which then reads the whole prompt once more.
+_LOOKUP = 5  # tokens that are tried at a time
+_LOOKUP_FROM = 200  # tokens of a prompt from which on there is much to repeat
+_LOOKUP_KNOWN = 64  # tokens of its beginning that may be known and are read again for it
 
 _LOADING = threading.Lock()  # from_pretrained patches torch for the whole process while it runs
 
@@ -136,18 +153,17 @@ def load(prepared: Prepared) -> TransformersEngine:
     return TransformersEngine(model, tokenizer, info)
 
 
-class _StoppedError(Exception):
-    """A person stopped the model between two of its layers."""
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Run:
-    """One call of ``generate`` in its thread, and the queue through which its tokens come back."""
+    """One answer in its thread, and the queue through which its tokens come back."""
 
     ids: list[int]
     options: GenerationOptions
     max_new_tokens: int
     stopped: Callable[[], bool]
+    seed: int
+    known: int = 0  # tokens of the prompt that were read before
+    written: int = 0  # tokens of the answer that were put
     tokens: queue.SimpleQueue[int | BaseException | None] = field(default_factory=queue.SimpleQueue)
 
 
@@ -163,12 +179,16 @@ class TransformersEngine:
         model: in eval mode, on its device.
         tokenizer: its tokenizer.
         info: its figures; ``context`` bounds prompt plus answer.
+        prefixes: what the model has read before; begins empty unless given.
     """
 
-    def __init__(self, model: Any, tokenizer: Any, info: ModelInfo) -> None:
+    def __init__(self, model: Any, tokenizer: Any, info: ModelInfo, prefixes: PrefixCache | None = None) -> None:
         self._model = model
         self._tokenizer = tokenizer
         self._info = info
+        self._constraint: Constraint | None = None  # made for the first answer that follows a schema
+        self._adapter = ""
+        self._prefixes = prefixes or PrefixCache(model)
 
     def info(self) -> ModelInfo:
         """The open model in figures."""
@@ -197,7 +217,8 @@ class TransformersEngine:
         room = room_for_answer(len(ids), self._info)
         begin, first, count = time.perf_counter(), 0.0, 0
         halt = threading.Event()
-        run = _Run(ids, options, min(room, options.max_new_tokens), lambda: stop.is_set() or halt.is_set())
+        seed = secrets.randbits(63) if options.seed is None else options.seed
+        run = _Run(ids, options, min(room, options.max_new_tokens), lambda: stop.is_set() or halt.is_set(), seed)
         thread = threading.Thread(target=self._generate, args=(run,), name="llm_magics generate", daemon=True)
         thread.start()
         decode, cut, last = _decoder(self._tokenizer), StopTexts(options.stop), None
@@ -213,21 +234,21 @@ class TransformersEngine:
                     reason = "stop"
                     break
                 if text:
-                    yield Chunk(text, Usage(len(ids), count, first, time.perf_counter() - begin))
+                    yield Chunk(text, Usage(len(ids), count, first, time.perf_counter() - begin, run.known))
         finally:
             halt.set()
             thread.join()
         if reason is None:
             text = cut.flush()
             reason = "end" if last in self._end_tokens() else "stopped" if stop.is_set() else "length"
-        yield Chunk(text, Usage(len(ids), count, first, time.perf_counter() - begin), reason)
+        yield Chunk(text, Usage(len(ids), count, first, time.perf_counter() - begin, run.known), reason)
 
     def _generate(self, run: _Run) -> None:
         """Runs in a thread: puts each token, then an exception where there was one, then None."""
         try:
             with self._stoppable(run.stopped):
-                self._call_generate(run)
-        except _StoppedError:
+                self._with_room(lambda: self._call_generate(run))
+        except StoppedError:
             pass  # ``stream`` sees that the stop event is set
         except Exception as error:
             shown = _out_of_memory(error)
@@ -250,8 +271,11 @@ class TransformersEngine:
             prompt_seen = False
 
             def put(self, value: Any) -> None:
-                if self.prompt_seen:
-                    run.tokens.put(int(value))
+                for token in value.flatten().tolist() if self.prompt_seen else ():
+                    reading.ids.append(token)
+                    if len(reading.ids) > len(run.ids) + run.written:  # else a second run repeats the first
+                        run.written += 1
+                        run.tokens.put(token)
                 self.prompt_seen = True
 
             def end(self) -> None:
@@ -262,20 +286,94 @@ class TransformersEngine:
                 return torch.full((input_ids.shape[0],), run.stopped(), device=input_ids.device, dtype=torch.bool)
 
         inputs = torch.tensor([run.ids], device=self._model.device)
-        sampling = {} if run.options.greedy else {"temperature": run.options.temperature, "top_p": run.options.top_p}
-        with torch.random.fork_rng(), torch.inference_mode():  # the user's random state stays as it was
-            torch.manual_seed(secrets.randbits(63) if run.options.seed is None else run.options.seed)
+        arguments = self._arguments(run.options, len(run.ids))
+        look_up = self._may_look_up(run)
+        known = self._prefixes.reading(self._adapter, run.ids, _LOOKUP_KNOWN if look_up else LEAST)
+        with torch.random.fork_rng(), torch.inference_mode(), known as reading:  # the user's random state stays
+            run.known = reading.known
+            if reading.cache is not None:
+                arguments["past_key_values"] = reading.cache
+                arguments |= {"prompt_lookup_num_tokens": _LOOKUP} if look_up and not reading.known else {}
+            torch.manual_seed(run.seed)
             self._model.generate(
                 input_ids=inputs,
                 attention_mask=torch.ones_like(inputs),
                 max_new_tokens=run.max_new_tokens,
-                do_sample=not run.options.greedy,
-                repetition_penalty=run.options.repetition_penalty,
-                pad_token_id=self._pad_token(),
                 streamer=Handover(),
                 stopping_criteria=StoppingCriteriaList([Stopped()]),
-                **sampling,
+                **arguments,
             )
+
+    def _arguments(self, options: GenerationOptions, prompt_length: int) -> dict[str, Any]:
+        """How ``generate`` chooses tokens."""
+        return {
+            "do_sample": not options.greedy,
+            "repetition_penalty": options.repetition_penalty,
+            "pad_token_id": self._pad_token(),
+            "logits_processor": self._allowed(options, prompt_length),
+            **({} if options.greedy else {"temperature": options.temperature, "top_p": options.top_p}),
+        }
+
+    def stream_batch(
+        self, prompts: Sequence[Prompt], options: GenerationOptions, stop: threading.Event
+    ) -> Iterator[tuple[int, Chunk | LLMMagicsError]]:
+        """Answer several prompts in batches. See ``BatchEngine.stream_batch`` and ``transformers_batch``."""
+        rows: list[Row] = []
+        for number, prompt in enumerate(prompts):
+            ids = self._encode(prompt.text)
+            try:
+                limit = min(room_for_answer(len(ids), self._info), options.max_new_tokens)
+            except ContextLengthError as error:
+                yield number, error
+                continue
+            rows.append(Row(number, ids, limit, _decoder(self._tokenizer), StopTexts(options.stop)))
+        seed = secrets.randbits(62) if options.seed is None else options.seed
+
+        @contextlib.contextmanager
+        def computing(batch: int) -> Iterator[None]:
+            import torch
+
+            with torch.random.fork_rng(), torch.inference_mode(), self._stoppable(stop.is_set):
+                torch.manual_seed(seed + batch)
+                yield
+
+        arguments = functools.partial(self._arguments, options)
+        yield from Batches(self._model, self._end_tokens(), arguments, computing, stop.is_set).answers(rows)
+
+    def _allowed(self, options: GenerationOptions, prompt_length: int) -> Any:
+        """Logits processors that hold an answer to its schema; none where it has none."""
+        from transformers import LogitsProcessorList
+
+        if not options.schema:
+            return LogitsProcessorList()
+        self._constraint = self._constraint or Constraint(self._tokenizer, self._end_tokens())
+        return LogitsProcessorList([self._constraint.processor(options.schema, prompt_length)])
+
+    def _may_look_up(self, run: _Run) -> bool:
+        """Whether prompt lookup may pay, where its text was seen to be the same: greedy, in float32 on a CPU."""
+        options, info = run.options, self._info
+        plain = options.greedy and options.repetition_penalty == 1 and not options.schema
+        measured = (info.device, info.dtype, info.quantization) == ("cpu", "float32", "none")
+        return plain and measured and len(run.ids) >= _LOOKUP_FROM
+
+    def _with_room(self, work: Callable[[], _T]) -> _T:
+        """Do it again, once, without what is kept of earlier prompts, where that leaves too little memory."""
+        try:
+            return work()
+        except Exception as error:
+            if _out_of_memory(error) is None or not self._prefixes.clear():
+                raise
+            traceback.clear_frames(error.__traceback__)  # they hold the tensors that filled the memory
+        give_back()
+        return work()
+
+    def cached_bytes(self) -> int:
+        """Bytes of keys and values that are kept of earlier prompts. See ``PrefixKeeper``."""
+        return self._prefixes.size(self._adapter)
+
+    def limit_cache(self, limit: int) -> None:
+        """Keep at most this many bytes of them. See ``PrefixKeeper``."""
+        self._prefixes.limit(limit)
 
     def score(self, prompt: Prompt, choices: Sequence[str], stop: threading.Event) -> tuple[float, ...]:
         """Probability of each choice as the answer, by the model's own probabilities of its tokens.
@@ -295,35 +393,79 @@ class TransformersEngine:
             ContextLengthError: prompt and longest choice are longer than the context.
             OutOfMemoryError: the model stays usable.
         """
-        import torch
-
         ids = self._encode(prompt.text)
         answers = [self._encode(choice) for choice in choices]
         room_for_answer(len(ids) + max(map(len, answers)) + 1, self._info)
         try:
-            with torch.inference_mode(), self._stoppable(stop.is_set):
-                totals = [self._log_probability(ids, answer) for answer in answers]
-        except _StoppedError:
+            with self._inference(stop.is_set), memory_errors():
+                return shares(self._with_room(lambda: self._log_probabilities(ids, answers)))
+        except StoppedError:
             return ()
-        except Exception as error:
-            shown = _out_of_memory(error)
-            if shown is None:
-                raise
-            traceback.clear_frames(error.__traceback__)
-            raise shown from None
-        return tuple(torch.softmax(torch.tensor(totals), dim=0).tolist())
 
-    def _log_probability(self, prompt: list[int], answer: list[int]) -> float:
-        """Of the answer's tokens and then any of the model's end tokens."""
+    def score_batch(
+        self, prompts: Sequence[Prompt], choices: Sequence[str], stop: threading.Event
+    ) -> Iterator[tuple[int, tuple[float, ...] | LLMMagicsError]]:
+        """Probability of each choice for several prompts. See ``BatchScorer`` and ``transformers_scores``."""
+        answers = [self._encode(choice) for choice in choices]
+        rows: list[Weighed] = []
+        for number, prompt in enumerate(prompts):
+            ids = self._encode(prompt.text)
+            try:
+                room_for_answer(len(ids) + max(map(len, answers)) + 1, self._info)
+            except ContextLengthError as error:
+                yield number, error
+                continue
+            rows.append(Weighed(number, ids, answers))
+        for number, logarithms in self._weigh(rows, stop):
+            yield number, shares(logarithms)
+
+    def _weigh(self, rows: Sequence[Weighed], stop: threading.Event) -> Iterator[tuple[int, list[float]]]:
+        """Log probabilities of each row's answers; what is not weighed after a stop is left out."""
+        if can_pack(self._model):
+            weigh = log_probabilities(self._model, rows, self._end_tokens())
+        else:
+            weigh = ((row.number, self._log_probabilities(row.prompt, row.answers)) for row in rows)
+        while True:
+            # Not around the loop: what is asked for meanwhile computes in its own way.
+            try:
+                with self._inference(stop.is_set), memory_errors():
+                    found = next(weigh, None)
+            except StoppedError:
+                return
+            if found is None or stop.is_set():
+                return
+            yield found
+
+    @contextlib.contextmanager
+    def _inference(self, stopped: Callable[[], bool]) -> Iterator[None]:
         import torch
 
-        inputs = torch.tensor([prompt + answer], device=self._model.device)
-        logits = self._model(inputs, logits_to_keep=len(answer) + 1).logits[0].float()
-        logs = torch.log_softmax(logits, dim=-1)
-        total = logs[:-1].gather(1, inputs[0, -len(answer) :, None]).sum()
-        if ends := self._end_tokens():
-            total = total + torch.logsumexp(logs[-1, ends], dim=0)
-        return float(total)
+        with torch.inference_mode(), self._stoppable(stopped):
+            yield
+
+    def _log_probabilities(self, prompt: list[int], answers: Sequence[list[int]]) -> list[float]:
+        """Of each answer's tokens and then any of the end tokens. The prompt is read once, what is known of it not."""
+        with self._prefixes.reading(self._adapter, prompt) as reading:
+            if reading.cache is None or not can_pack(self._model):
+                return [self._log_probability(prompt, answer) for answer in answers]
+            self._read(prompt[reading.known : -1], reading.cache)
+            return after_beginning(self._model, Weighed(0, prompt, answers), reading.cache, self._end_tokens())
+
+    def _read(self, ids: list[int], cache: Any) -> None:
+        """Add the keys and values of these tokens to a cache."""
+        import torch
+
+        if ids:
+            self._model(torch.tensor([ids], device=self._model.device), past_key_values=cache, logits_to_keep=1)
+
+    def _log_probability(self, prompt: list[int], answer: list[int]) -> float:
+        """Of an answer's tokens and then any of the end tokens, for models whose cache cannot be shared."""
+        import torch
+
+        ids, ends = torch.tensor([prompt + answer], device=self._model.device), self._end_tokens()
+        logs = torch.log_softmax(self._model(ids).logits[0, -len(answer) - 1 :].float(), dim=-1)
+        total = logs[:-1].gather(1, ids[0, -len(answer) :, None]).sum()
+        return float(total + torch.logsumexp(logs[-1, ends], dim=0) if ends else total)
 
     @contextlib.contextmanager
     def _stoppable(self, stopped: Callable[[], bool]) -> Iterator[None]:
@@ -331,7 +473,7 @@ class TransformersEngine:
 
         def look(*unused: object) -> None:
             if stopped():
-                raise _StoppedError
+                raise StoppedError
 
         layers = max((m for m in self._model.modules() if type(m).__name__ == "ModuleList"), key=len, default=())
         hooks = [layer.register_forward_pre_hook(look) for layer in layers]
@@ -352,8 +494,9 @@ class TransformersEngine:
         return pad if pad is not None else next(iter(self._end_tokens()), None)
 
     def close(self) -> None:
-        """Free the weights."""
+        """Free the weights, and what is kept of prompts."""
         self._model = self._tokenizer = None
+        self._prefixes.clear()
         give_back()
 
 

@@ -23,10 +23,11 @@ from ..errors import InputError, MissingPackageError
 from . import environment as environments
 from . import trl
 from .spec import Base, TrainingSpec
+from .steps import block_size, passes
 
 _WORKER = "llm_magics.finetuning.workers.autotrain_worker"
-_LEAST_BLOCK = 32
 _LOSS = re.compile(r"on_log:\d+ - (\{.*\})\s*$")
+_NO_NUMBER = re.compile(r"-?\b(?:nan|inf)\b")
 _STEP = re.compile(r"(\d+)/(\d+) \[")
 _QUANTIZATION = {"none": "none", "nf4": "int4", "int8": "int8"}
 ENVIRONMENT = "LLM_MAGICS_AUTOTRAIN_ENVIRONMENT"
@@ -93,7 +94,7 @@ def arguments(spec: TrainingSpec, tokens: int, longest: int, base: Path) -> list
         "trainer": "sft",
         "quantization": _QUANTIZATION[request.quantization],
         "lr": f"{request.learning_rate:g}",
-        "epochs": max(1, math.ceil(request.epochs or 1)),  # it takes whole ones
+        "epochs": f"{passes(request):g}",
         "batch-size": request.batch_size,
         "gradient-accumulation": request.gradient_accumulation,
         "block-size": block_size(tokens, longest, request.max_length or longest),
@@ -107,20 +108,6 @@ def arguments(spec: TrainingSpec, tokens: int, longest: int, base: Path) -> list
     words = ["llm", "--train", "--peft"]
     words += [] if spec.device == "cuda" and spec.base.parameters > 1e9 else ["--disable-gradient-checkpointing"]
     return words + [text for name, value in options.items() for text in (f"--{name}", str(value))]
-
-
-def block_size(tokens: int, longest: int, most: int) -> int:
-    """Tokens of a block: AutoTrain joins all rows and cuts them, and a set shorter than one block fails.
-
-    Args:
-        tokens: of all rows.
-        longest: of the longest row.
-        most: the longest that was asked for.
-    """
-    fitting = 1 << max(0, math.ceil(math.log2(max(1, longest))))
-    while fitting > _LEAST_BLOCK and (fitting > most or fitting * 8 > tokens):
-        fitting //= 2
-    return max(_LEAST_BLOCK, fitting)
 
 
 def write_csv(path: Path, texts: Iterable[str]) -> None:
@@ -161,6 +148,7 @@ def _convert(path: Path, change: Any) -> None:
 
 
 def _converted_config(config: dict[str, Any]) -> dict[str, Any]:
+    config.pop("auto_map", None)  # the model's own Python code is not copied
     rope = dict(config.pop("rope_parameters", None) or {})
     if "rope_theta" in rope:
         config["rope_theta"] = rope.pop("rope_theta")
@@ -182,6 +170,10 @@ def _converted_tokenizer(config: dict[str, Any], folder: Path) -> dict[str, Any]
     elif extra:
         config["additional_special_tokens"] = extra
     return config
+
+
+def _figure(value: float | None) -> float:
+    return math.nan if value is None else float(value)
 
 
 class Output:
@@ -210,14 +202,15 @@ class Output:
         if bar and int(bar[1]) == self._step + 1:  # other bars, over rows and shards, came to their end before
             self.total = int(bar[2])
         found = _LOSS.search(line)
-        figures = ast.literal_eval(found[1]) if found else {}
+        # A figure that is none is printed as a bare word, which is no Python literal.
+        figures = ast.literal_eval(_NO_NUMBER.sub("None", found[1])) if found else {}
         if "loss" not in figures:
             return None
         self._step += 1  # one line a step: --logging-steps is 1
         return {
             "step": self._step,
             "total": max(self.total, self._step),
-            "epoch": float(figures.get("epoch", 0.0)),
-            "loss": float(figures["loss"]) / self._accumulation,
-            "learning_rate": float(figures.get("learning_rate", 0.0)),
+            "epoch": _figure(figures.get("epoch", 0.0)),
+            "loss": _figure(figures["loss"]) / self._accumulation,
+            "learning_rate": _figure(figures.get("learning_rate", 0.0)),
         }

@@ -11,13 +11,15 @@ import functools
 import json
 import random
 import re
+import shlex
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, cast
 
 from ..errors import InputError
-from ..messages import Message, Role
+from ..values.messages import Message, Role
 from .rows import Table
 
 # (prompt, completion), the first that is there is taken.
@@ -61,6 +63,16 @@ class Row:
         return cls(turns, **record)
 
 
+def read_rows(path: Path) -> list[Row]:
+    """The rows of a file of a job, one a line, each as ``as_json`` gave it.
+
+    Args:
+        path: the file.
+    """
+    # Not splitlines(): it also cuts at characters that a JSON string may hold, such as U+2028.
+    return [Row.from_json(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
+
+
 @dataclass(frozen=True, slots=True)
 class Understood:
     """What was made of a table.
@@ -79,7 +91,12 @@ class Understood:
 
 
 def understand(
-    table: Table, *, trainer: str = "sft", prompt_column: str = "", completion_column: str = ""
+    table: Table,
+    *,
+    trainer: str = "sft",
+    prompt_column: str = "",
+    completion_column: str = "",
+    text_column: str = "",
 ) -> Understood:
     """Decide what the columns mean, and take the rows that can be trained on.
 
@@ -88,16 +105,18 @@ def understand(
         trainer: ``dpo`` and ``orpo`` take preference pairs.
         prompt_column: the column with the questions, where its name does not say so.
         completion_column: the column with the answers.
+        text_column: the column with whole texts, where its name does not say so or others would be taken.
 
     Raises:
         InputError: no columns that can be used, or no row that can.
     """
-    shape, convert = _shape(table, trainer, prompt_column, completion_column)
+    _check_named(table, prompt_column, completion_column, text_column)
+    shape, convert = _shape(table, trainer, prompt_column, completion_column, text_column)
     kept: dict[Row, None] = {}
     dropped: Counter[str] = Counter()
     for row in table.rows:
         try:
-            made = convert(row)
+            made = _writable(convert(row))
         except _Unusable as reason:
             dropped[str(reason)] += 1
             continue
@@ -107,9 +126,9 @@ def understand(
     if not kept:
         reasons = ", ".join(f"{count} {reason}" for reason, count in dropped.most_common())
         raise InputError(f"no row of {table.source} can be trained on: {reasons}", "Look at the first rows of it")
-    if trainer == "sft" and shape == "text":
+    if trainer == "sft" and shape == (text_column or "text"):
         parsed = sum(1 for row in kept if row.messages)
-        shape = f"text, {parsed} of {len(kept)} as conversations" if parsed else "text, trained on whole"
+        shape += f", {parsed} of {len(kept)} as conversations" if parsed else ", trained on whole"
     return Understood(table.source, shape, tuple(kept), tuple(dropped.most_common()))
 
 
@@ -117,9 +136,19 @@ class _Unusable(Exception):
     """Why a row is left out."""
 
 
-def _shape(table: Table, trainer: str, prompt: str, completion: str) -> tuple[str, Callable[[dict[str, Any]], Row]]:
+def _writable(row: Row) -> Row:
+    """The row, unless it holds half a character (a lone surrogate), which no file and no tokenizer takes."""
+    try:
+        row.as_json().encode()
+    except UnicodeEncodeError:
+        raise _Unusable("with broken characters") from None
+    return row
+
+
+def _shape(
+    table: Table, trainer: str, prompt: str, completion: str, text: str
+) -> tuple[str, Callable[[dict[str, Any]], Row]]:
     """What the columns are, in words, and the function that makes an example of a row."""
-    _check_named(table, prompt, completion)
     lower = {name.lower().strip(): name for name in table.columns}
     if trainer != "sft":
         if not {"chosen", "rejected"} <= set(lower):
@@ -130,6 +159,8 @@ def _shape(table: Table, trainer: str, prompt: str, completion: str) -> tuple[st
         return "preference pairs", functools.partial(_preference, lower=lower)
     if prompt:
         return f"{prompt} and {completion}", functools.partial(_pair, prompt=prompt, completion=completion)
+    if text:
+        return text, functools.partial(_text, column=text)
     for name in filter(lower.__contains__, _CONVERSATIONS):
         return lower[name], functools.partial(_conversation_in, column=lower[name])
     for first, second in _PAIRS:
@@ -139,17 +170,26 @@ def _shape(table: Table, trainer: str, prompt: str, completion: str) -> tuple[st
             return " and ".join(names), functools.partial(_pair, prompt=names[0], completion=names[1], more=more)
     if "text" in lower:
         return "text", functools.partial(_text, column=lower["text"])
+    if len(table.columns) == 1:
+        (only,) = table.columns
+        raise InputError(
+            f"{table.source} has one column, {only}: questions and answers take two",
+            f"Type --text-column {shlex.quote(only)} if it holds whole texts",
+        )
     raise InputError(
         f"{table.source} has {_names(table)}: which is the question and which the answer is not known",
         "Type --prompt-column NAME --completion-column NAME",
     )
 
 
-def _check_named(table: Table, prompt: str, completion: str) -> None:
+def _check_named(table: Table, prompt: str, completion: str, text: str) -> None:
     if bool(prompt) != bool(completion):
         missing = "--completion-column" if prompt else "--prompt-column"
         raise InputError(f"{missing} is missing", "--prompt-column and --completion-column go together")
-    for flag, name in (("--prompt-column", prompt), ("--completion-column", completion)):
+    if text and prompt:
+        raise InputError("--text-column and --prompt-column say two things of the same rows", "Type one of them")
+    named = (("--prompt-column", prompt), ("--completion-column", completion), ("--text-column", text))
+    for flag, name in named:
         if name and name not in table.columns:
             raise InputError(f"{flag} is {name}, and {table.source} has {_names(table)}", "Name one of them")
 

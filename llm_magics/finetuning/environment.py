@@ -6,24 +6,31 @@ where anything is missing. uv does not read pip's configuration, so its indexes 
 
 from __future__ import annotations
 
+import ast
 import contextlib
-import fcntl
 import hashlib
 import importlib.resources
 import os
-import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from ..cache_folders import cache_folder
 from ..errors import MissingPackageError, TrainingError
+from .folders import alone
 
 AUTOTRAIN = "autotrain-advanced==0.8.36"
 _LOCK = "autotrain.lock"
 _WHOLE = "llm_magics.whole"
-_FLAGS = {"index-url": "--index-url", "extra-index-url": "--extra-index-url", "find-links": "--find-links"}
+# pip's setting -> uv's option.
+_FLAGS = {
+    "index-url": "--index-url", "extra-index-url": "--extra-index-url", "find-links": "--find-links",
+    "trusted-host": "--allow-insecure-host",
+}  # fmt: skip
+_SECTIONS = ("global", "install", ":env:")  # of pip's settings; a later one's wins
+_TRUE = ("y", "yes", "t", "true", "on", "1")
 
 
 def autotrain_environment(say: Callable[[str], None]) -> Path:
@@ -39,28 +46,13 @@ def autotrain_environment(say: Callable[[str], None]) -> Path:
     lock = importlib.resources.files(__package__).joinpath(_LOCK)
     text = lock.read_text(encoding="utf-8")
     name = hashlib.sha256((text + AUTOTRAIN + sys.version).encode()).hexdigest()[:12]
-    folder = _cache() / f"autotrain-{name}"
-    with _alone(folder):
+    folder = cache_folder("environments") / f"autotrain-{name}"
+    with alone(folder.with_suffix(".lock")):
         if _works(folder):
             return folder
         say(f"Making an environment for AutoTrain, once ({folder}): about 15 seconds where uv knows its packages…")
         _make(folder, text)
     return folder
-
-
-def _cache() -> Path:
-    import platformdirs
-
-    return Path(os.environ.get("LLM_MAGICS_CACHE") or platformdirs.user_cache_dir("llm_magics")) / "environments"
-
-
-@contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Two notebooks that need it at once: the second waits."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with folder.with_suffix(".lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)  # given back by the system where this process is killed
-        yield
 
 
 def _works(folder: Path) -> bool:
@@ -123,15 +115,18 @@ def _pip_places() -> list[str]:
 
 
 def pip_places(listed: str) -> list[str]:
-    """Options of uv for what ``pip config list`` shows; what comes later in it wins, as for pip.
+    """Options of uv for what ``pip config list`` shows of places to look for packages.
 
     Args:
-        listed: lines such as ``global.find-links='/opt/wheels'``.
+        listed: lines in the order of the alphabet, such as ``:env:.no-index='1'`` (of a variable) or
+            ``global.find-links='/opt/wheels'``.
     """
     found: dict[str, list[str]] = {}
-    for line in listed.splitlines():
-        key, _, value = line.partition("=")
-        name = key.rpartition(".")[2]
-        if name in _FLAGS:
-            found[name] = " ".join(shlex.split(value.replace("\\n", " "))).split()
-    return [word for name, values in found.items() for value in values for word in (_FLAGS[name], value)]
+    for wanted in _SECTIONS:
+        for line in listed.splitlines():
+            key, _, value = line.partition("=")
+            section, _, name = key.rpartition(".")
+            if section == wanted and (name in _FLAGS or name == "no-index"):
+                found[name] = ast.literal_eval(value).split() or found.get(name, [])
+    switches = ["--no-index"] if " ".join(found.pop("no-index", [])).lower() in _TRUE else []
+    return switches + [word for name, values in found.items() for value in values for word in (_FLAGS[name], value)]

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from ..results import TrainingEvent
+from ..values.training import TrainingEvent
 
 FILE = "events.jsonl"
 _STEPS = ("step", "eval", "save")

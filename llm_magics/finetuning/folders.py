@@ -2,7 +2,7 @@
 
 spec.json        everything that decides how the job comes out: choices, data hash, versions, base
 process.json     the process that trains or trained it
-train.jsonl      its rows; valid.jsonl those held out
+train.jsonl      its rows; valid.jsonl those held out; general.jsonl texts on which it is held to the base
 events.jsonl     what it did
 trainer.log      what the libraries printed
 checkpoints/     the last two, to go on from
@@ -11,22 +11,38 @@ adapter/         what it came to; merged/ the same as a model of its own
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import os
 import secrets
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 SPEC = "spec.json"
 PROCESS = "process.json"
-TRAIN, VALID = "train.jsonl", "valid.jsonl"
+TRAIN, VALID, GENERAL = "train.jsonl", "valid.jsonl", "general.jsonl"
 LOG = "trainer.log"
 CHECKPOINTS = "checkpoints"
 ADAPTER, MERGED = "adapter", "merged"
 STOP = "stop"  # its being there asks the job to end
 WATCHED = "watched"  # its time is when a notebook last looked
 _WHOLE = "whole"  # in a checkpoint: written after everything else
+
+
+@contextlib.contextmanager
+def alone(lock: Path) -> Iterator[None]:
+    """Two notebooks that want the same at once: the second waits.
+
+    Args:
+        lock: a file for this alone.
+    """
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with lock.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # given back by the system where this process is killed
+        yield
 
 
 def write_json(path: Path, record: Any) -> None:

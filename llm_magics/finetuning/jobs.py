@@ -6,18 +6,20 @@ that was not started with ``--background`` saves what it has and ends.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
 import json
 import os
+import shlex
 import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
-from ..errors import TrainingError, did_you_mean
-from ..results import TrainingEvent, TrainingRun, TrainingState
+from ..errors import Interrupted, LLMMagicsError, TrainingError, did_you_mean
+from ..values.training import TrainingEvent, TrainingRun, TrainingState
 from . import autotrain, folders, processes, trl
 from .events import EventLog, EventReader, read_events
 from .spec import Decided, TrainingSpec, read_spec
@@ -39,9 +41,7 @@ class Jobs:
 
     def runs(self) -> tuple[TrainingRun, ...]:
         """All jobs, the one that was started last at the end."""
-        found = [path for path in self.root.glob("*") if (path / folders.SPEC).is_file()]
-        found.sort(key=lambda path: (path / folders.SPEC).stat().st_mtime)
-        return tuple(Job(path).run() for path in found)
+        return tuple(Job(path).run() for path, _ in self._readable())
 
     def find(self, name: str = "") -> Job:
         """A job by its name; the one started last unless given.
@@ -49,13 +49,41 @@ class Jobs:
         Raises:
             TrainingError: there is none.
         """
-        names = [run.name for run in self.runs()]
+        names = self.names
         if name in names or (not name and names):
             return Job(self.root / (name or names[-1]))
         if not name:
             raise TrainingError(f"no model has been tuned in {self.root}", "Type %llm_finetune DATA --name my-tuned")
         hint = did_you_mean(name, names) or "%llm_finetune --list shows those that there are"
         raise TrainingError(f"there is no fine-tuning job {name}", hint)
+
+    @property
+    def names(self) -> list[str]:
+        """The names of the jobs, the one that was started last at the end."""
+        return [spec.request.name for _, spec in self._readable()]
+
+    def _readable(self) -> Iterator[tuple[Path, TrainingSpec]]:
+        """The jobs' folders with their specs, the one that was started last at the end."""
+        found = [path for path in self.root.glob("*") if (path / folders.SPEC).is_file()]
+        found.sort(key=lambda path: (path / folders.SPEC).stat().st_mtime)
+        for path in found:
+            with contextlib.suppress(TrainingError):  # one damaged folder does not hide the others
+                yield path, read_spec(path)
+
+    def running(self, name: str = "") -> Job:
+        """The job that runs, or the one of that name.
+
+        Raises:
+            TrainingError: there is none, or several run and none is named.
+        """
+        if name:
+            return self.find(name)
+        running = [run.name for run in self.runs() if run.state == "running"]
+        if len(running) != 1:
+            which = f"{' and '.join(running)} are being trained" if running else "nothing is being trained here"
+            hint = f"Type %llm_finetune --stop {running[0]}" if running else "%llm_finetune --list shows the jobs"
+            raise TrainingError(which, hint)
+        return self.find(running[0])
 
     def start(self, decided: Decided) -> Job:
         """Start a job. An earlier one of its name is kept in ``.replaced`` until the next.
@@ -70,39 +98,43 @@ class Jobs:
         spec = decided.spec
         _backend(spec).check(spec)
         job = Job(self.root / spec.request.name)
-        if job.running:
-            raise TrainingError(
-                f"{spec.request.name} is being trained already",
-                f"Type %llm_finetune --status, or %llm_finetune --stop {spec.request.name}",
-            )
         try:
-            self._set_aside(job.folder)
-            _check_disk(spec, self.root)
-            job.write(decided)
+            with self._alone(spec.request.name):
+                if job.running:
+                    raise TrainingError(
+                        f"{spec.request.name} is being trained already",
+                        f"Type %llm_finetune --status, or %llm_finetune --stop {spec.request.name}",
+                    )
+                _check_disk(spec, self.root)  # before the earlier job of that name is put aside
+                self._set_aside(job.folder)
+                job.write(decided)
+                job.launch()
         except OSError as error:
             raise TrainingError(
                 f"{job.folder} cannot be written: {error.strerror or error}",
                 "Free some disk, or work in another folder",
             ) from error
-        job.launch()
         return job
 
-    def resume(self, decided: Decided | None = None, *, name: str = "") -> Job:
-        """Go on from the last checkpoint; from the beginning where there is none.
+    def resume(self, decided: Decided | None = None, *, name: str = "", background: bool | None = None) -> Job:
+        """Go on from the last checkpoint; from the beginning where there is none. A job that runs is found again.
 
         Args:
             decided: what was typed with ``--resume``, if anything was; it has to be the same job.
-            name: the job; the one started last unless given.
+            name: the job; unless given one that runs, else the last that is not done.
+            background: whether it goes on where nobody watches; as before unless given.
 
         Raises:
-            TrainingError: no such job, it runs, it is done, or its data or options have changed.
+            TrainingError: no such job, it is done, or its data or options have changed.
         """
-        job = self.find(decided.spec.request.name if decided else name)
+        job = self.find(decided.spec.request.name if decided else name or "".join(self.unfinished()[-1:]))
         run = job.run()
-        if job.running:
-            raise TrainingError(f"{run.name} is being trained already", "Type %llm_finetune --status")
         if run.state == "done":
-            raise TrainingError(f"{run.name} came to its end", "Type the same line without --resume to train it anew")
+            named = decided is not None or name
+            raise TrainingError(
+                f"{run.name} came to its end" if named else f"every job here came to its end, {run.name} the last",
+                "Type its line without --resume to train it anew; %llm_finetune --list shows the jobs",
+            )
         if decided is not None:
             changed = read_spec(job.folder).changes(decided.spec)
             if changed:
@@ -110,13 +142,44 @@ class Jobs:
                     f"{run.name} cannot be resumed: {'; '.join(changed)}",
                     "Type %llm_finetune --resume alone, or the line without --resume to train anew",
                 )
-            job.keep_background(decided.spec.request.background)
+            background = decided.spec.request.background
+        if background is not None:
+            job.keep_background(background)
         _backend(read_spec(job.folder)).check(read_spec(job.folder))
-        job.launch()
+        with self._alone(run.name):
+            if not job.running:
+                job.launch()
         return job
 
+    def opens_earlier(self, name: str) -> str:
+        """What to type for the model that a job of this name made before the one that there is now.
+
+        Args:
+            name: of the job.
+
+        Returns:
+            A line for ``%llm_load``; empty where there is no such model.
+        """
+        aside = self.root / _REPLACED / name
+        run = Job(aside).run() if (aside / folders.SPEC).is_file() else None
+        if run is None or not run.adapter:
+            return ""
+        return f"%llm_load {shlex.quote(run.base)} --adapter {shlex.quote(os.path.relpath(aside))}"
+
+    def _alone(self, name: str) -> contextlib.AbstractContextManager[None]:
+        """Two notebooks that start one job at once would train in one folder: the second waits, and sees the first."""
+        return folders.alone(self.root / f".{name}.lock")
+
+    def unfinished(self, but: str = "") -> list[str]:
+        """The jobs that have not come to their end, by their names; the one that ``--resume`` alone means comes last.
+
+        Args:
+            but: one that is left out.
+        """
+        runs = [run for run in self.runs() if run.state != "done" and run.name != but]
+        return [run.name for run in sorted(runs, key=lambda run: run.state == "running")]
+
     def _set_aside(self, folder: Path) -> None:
-        self.root.mkdir(parents=True, exist_ok=True)
         if folder.exists():
             if any(folder.iterdir()) and not (folder / folders.SPEC).is_file():
                 raise TrainingError(f"{folder} holds something else", "Take another --name")
@@ -139,9 +202,10 @@ class Job:
     def write(self, decided: Decided) -> None:
         """Write everything that the worker reads."""
         self.folder.mkdir()
-        for name, rows in ((folders.TRAIN, decided.train), (folders.VALID, decided.valid)):
+        files = {folders.TRAIN: decided.train, folders.VALID: decided.valid, folders.GENERAL: decided.general}
+        for name, rows in files.items():
             lines = "".join(row.as_json() + "\n" for row in rows)
-            (self.folder / name).write_text(lines, encoding="utf-8", errors="surrogatepass")
+            (self.folder / name).write_text(lines, encoding="utf-8")
         folders.write_json(self.folder / folders.SPEC, decided.spec.as_dict())
 
     def launch(self) -> None:
@@ -152,7 +216,16 @@ class Job:
         folders.remove_unfinished(self.folder)
         EventLog(self.folder).write("start")
         backend = _backend(spec)
-        environment = backend.environment(spec, os.environ)
+        try:
+            environment = backend.environment(spec, os.environ)  # which AutoTrain's may have to be made for
+        except LLMMagicsError as error:
+            EventLog(self.folder).write("error", text=error.message)
+            raise
+        except KeyboardInterrupt:
+            EventLog(self.folder).write("stopped", text="stopped before it began")
+            raise Interrupted(
+                f"{spec.request.name} is stopped before it began; %llm_finetune --resume begins it"
+            ) from None
         group = processes.start(
             backend.command(spec, self.folder),
             environment,
@@ -181,10 +254,25 @@ class Job:
             return None
 
     @property
+    def spec(self) -> TrainingSpec:
+        """Everything that decides how it comes out."""
+        return read_spec(self.folder)
+
+    @property
     def running(self) -> bool:
         """Whether any process of it runs."""
         group = self.group
         return group is not None and processes.alive(group)
+
+    @property
+    def elsewhere(self) -> str:
+        """The command that each other machine of the job has to run; empty where there is none, or all have come."""
+        spec = self.spec
+        # The workers write nothing before all machines have met.
+        waits = next((event.kind == "start" for event in reversed(read_events(self.folder))), False)
+        if spec.request.nodes == 1 or not waits:
+            return ""
+        return shlex.join(_backend(spec).command(spec, self.folder))
 
     def run(self) -> TrainingRun:
         """The job as it stands."""
@@ -227,6 +315,10 @@ class Job:
                 return
             time.sleep(interval)
 
+    def ask_to_stop(self) -> None:
+        """Let the job end after its step; ``stop`` waits for that."""
+        (self.folder / folders.STOP).touch()
+
     def stop(self, patience: float = PATIENCE) -> TrainingRun:
         """End the job: after its step it saves a checkpoint and the adapter. Afterwards nothing of it runs.
 
@@ -238,13 +330,17 @@ class Job:
         """
         group = self.group
         if group is not None and processes.alive(group):
-            (self.folder / folders.STOP).touch()
+            alone = bool(self.elsewhere)  # there is nobody who looks for the file, and nothing to save
+            self.ask_to_stop()
             try:
                 # No signal at first: torchrun would hand it on and kill what is still saving half a minute later.
-                if not processes.wait(group, max(patience, 3 * _longest_step(read_events(self.folder)))):
+                patience = 0 if alone else max(patience, 3 * _longest_step(read_events(self.folder)))
+                if not processes.wait(group, patience):
                     processes.end(group, patience=15)
             except KeyboardInterrupt:  # a person who stops twice does not want to wait
                 processes.end(group, patience=1)
+            if alone:
+                EventLog(self.folder).write("stopped", text="stopped before the other machines came")
         return self.run()
 
 

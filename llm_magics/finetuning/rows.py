@@ -19,6 +19,7 @@ from ..errors import InputError, MissingPackageError, did_you_mean
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet")
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+")
+_DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs"}
 _LARGEST_CELL = 1 << 27  # characters; csv's own limit of 131,072 is less than a long document
 
 
@@ -119,7 +120,8 @@ def _from_file(path: Path) -> Iterable[dict[str, Any]]:
 
 def _csv(text: str, name: str, suffix: str) -> Iterator[dict[str, Any]]:
     csv.field_size_limit(_LARGEST_CELL)
-    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter="\t" if suffix == ".tsv" else ",", strict=True)
+    delimiter = "\t" if suffix == ".tsv" else _delimiter(text)
+    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     try:
         if text.lstrip().startswith(("{", "[{")):
             raise InputError(f"{name} holds JSON", f"Call it {Path(name).stem}.jsonl")
@@ -127,13 +129,22 @@ def _csv(text: str, name: str, suffix: str) -> Iterator[dict[str, Any]]:
             if None in row:
                 raise InputError(
                     f"{name} line {reader.line_num} has more cells than there are columns",
-                    "Put cells that hold commas or line ends in quotes",
+                    f"Put cells that hold {_DELIMITERS[delimiter]} or line ends in quotes",
                 )
             yield row
     except csv.Error as error:
         raise InputError(
             f"{name} cannot be read after line {reader.line_num}: {error}", "Save it as CSV anew"
         ) from error
+
+
+def _delimiter(text: str) -> str:
+    """What cuts the line of column names into most: Excel writes semicolons where the comma is the decimal mark."""
+
+    def columns(delimiter: str) -> int:
+        return len(next(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter), []))
+
+    return max(_DELIMITERS, key=columns)  # of equals the first
 
 
 def _json_lines(text: str, name: str) -> Iterator[dict[str, Any]]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import importlib.resources
 import json
 import math
 import os
@@ -18,18 +19,26 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError, TrainingError
-from ..messages import TrainingRequest
-from ..results import TrainingData
+from ..values.messages import Message
+from ..values.training import TrainingData, TrainingRequest
 from . import tokens
 from .data import Row, Understood, hold_out
+from .steps import count_steps, passes
 
 FEW_STEPS = 20
+GENERAL, NO_GENERAL = "general", "none"  # of --mix: our own general texts, or none
+GENERAL_A_BATCH = 2
+GENERAL_WEIGHT = 1.0  # of a nat a token away from the base, beside a nat a token of the answers
+QUESTIONS_WEIGHT = 0.5  # of a nat a token of the questions
 _EPOCHS = 3.0
 _MOST_STEPS_BY_DEFAULT = 2000
 _CONTEXT = 1024  # tokens: the longest row by default, where the model reads that many
 _WIDTH, _RATE = 4096, 2e-4  # QLoRA's learning rate for models of 7 B (arXiv:2305.14314, table 9), which are that wide
 _HIGHEST_RATE = 2e-3
-_FLOPS_PER_CORE = 2.5e10  # measured with SmolLM2 in float32 on two busy cores: about 77 tokens a second of CPU time
+_FLOPS_PER_CORE = 6e10  # SmolLM2: 190 tokens a second of a core's time in bfloat16, 100 in float32; others take some
+_WEIGHTS_A_SECOND = {"cpu": 1.2e9, "cuda": 2.5e11}  # read for a token; in float32, the GPU as it is driven here
+_AFTERWARDS, _TRIED_TOKENS = 10, 80  # seconds to open the base here; tokens that it and the tuned model answer in turn
+_GENERAL_TOKENS = 35  # of an everyday text, with the base's look at it
 _PACKAGES = ("llm_magics", "torch", "transformers", "trl", "peft", "accelerate", "datasets", "bitsandbytes")
 
 
@@ -42,12 +51,18 @@ class Base:
         width: numbers in its hidden state.
         context: tokens that it reads at most.
         parameters: number of weights.
+        vocabulary: number of tokens that it knows; 0 in a job of an earlier version.
+        hub_id: its id on the Hugging Face Hub; empty where it has none.
+        chat_template: a Jinja template in place of its tokenizer's own; empty keeps that.
     """
 
     folder: str
     width: int
     context: int
     parameters: int
+    vocabulary: int = 0
+    hub_id: str = ""
+    chat_template: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +75,7 @@ class TrainingSpec:
         device: ``cpu`` or ``cuda``.
         rows: rows that are trained on.
         valid_rows: rows held out.
+        longest: tokens of the longest row.
         steps: optimizer steps.
         data_sha256: of the rows, those held out and those mixed in.
         versions: of the packages that have a part in it.
@@ -70,6 +86,7 @@ class TrainingSpec:
     device: str
     rows: int
     valid_rows: int
+    longest: int
     steps: int
     data_sha256: str
     versions: dict[str, str]
@@ -95,23 +112,47 @@ class TrainingSpec:
             before, after = getattr(self.request, field.name), getattr(other.request, field.name)
             if before != after and field.name != "background":
                 changed.append(f"{field.name.replace('_', ' ')} was {_plain(before)} and is {_plain(after)}")
+        same_file = self.request.chat_template == other.request.chat_template
+        if same_file and self.base.chat_template != other.base.chat_template:
+            changed.append(f"the chat template {self.request.chat_template} has changed")
         if self.data_sha256 != other.data_sha256:
             changed.append(f"the data has changed ({self.rows} rows then, {other.rows} now)")
         return tuple(changed)
 
 
 def _plain(value: object) -> str:
-    return ",".join(value) if isinstance(value, tuple) else f"{value:g}" if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return f"{value:g}"
+    return ",".join(value) if isinstance(value, tuple) else str(value) or "none"
 
 
 @dataclass(frozen=True, slots=True)
 class Decided:
-    """What a job will be: its spec, its rows, and what a person is told before it starts."""
+    """What a job will be.
+
+    Attributes:
+        spec: everything that decides how it comes out.
+        train: rows that are trained on.
+        valid: rows held out.
+        general: texts on which the tuned model is held to what the base says.
+        report: what a person is told before it starts.
+    """
 
     spec: TrainingSpec
     train: tuple[Row, ...]
     valid: tuple[Row, ...]
+    general: tuple[Row, ...]
     report: TrainingData
+
+
+def general_texts() -> tuple[Row, ...]:
+    """Everyday questions with short answers, on which a tuned model is held to what its base says.
+
+    The answers are not learned: they are texts on whose every token the two are compared.
+    """
+    lines = importlib.resources.files(__package__).joinpath("general.jsonl").read_text(encoding="utf-8").splitlines()
+    pairs = (json.loads(line) for line in lines)
+    return tuple(Row((Message("user", one["question"]), Message("assistant", one["answer"]))) for one in pairs)
 
 
 def read_base(folder: str, *, trust_remote_code: bool = False) -> Base:
@@ -136,6 +177,7 @@ def read_base(folder: str, *, trust_remote_code: bool = False) -> Base:
         int(config.hidden_size),
         int(getattr(config, "max_position_embeddings", 0) or 1 << 20),
         parameters,
+        int(config.vocab_size),
     )
 
 
@@ -148,7 +190,7 @@ def decide(
         request: what a person typed.
         base: from ``read_base``.
         data: from ``data.understand``.
-        mixed: general rows that are trained along, as ``--mix`` names them.
+        mixed: rows that are trained along, of the file that ``--mix`` names.
         device: ``cpu`` or ``cuda``.
 
     Raises:
@@ -158,22 +200,29 @@ def decide(
     most = request.max_length or min(_CONTEXT, base.context)
     if most > base.context:
         raise InputError(f"--max-length {most} is more than the model's {base.context}", f"Take at most {base.context}")
-    tokenizer = tokens.load_tokenizer(base.folder, trust_remote_code=request.trust_remote_code)
+    tokenizer = tokens.load_tokenizer(
+        base.folder, chat_template=base.chat_template, trust_remote_code=request.trust_remote_code
+    )
     fitting, long = _fitting(tokenizer, data.rows, most)
     if not fitting:
         raise InputError(
             f"all {len(data.rows)} rows are longer than {most} tokens", "Shorten them, or give a larger --max-length"
         )
     train, valid = hold_out(fitting, request.valid_split, request.seed)
-    general, _ = _fitting(tokenizer, mixed, most)
-    train = (*train, *general)
-    request = _filled(request, base, len(train), most)
-    steps = count_steps(request, len(train))
+    along, _ = _fitting(tokenizer, mixed, most)
+    train = (*train, *along)
+    lengths = [tokens.length(tokenizer, row) for row in train]
+    request = _filled(request, base, lengths, most)
+    held = tokenizer.chat_template and request.mix == GENERAL
+    general = _fitting(tokenizer, general_texts(), most)[0] if held else ()
+    steps = count_steps(request, lengths)
+    digest = _sha256((*train, *valid, *general))
     spec = TrainingSpec(
-        request, base, device, len(train), len(valid), steps, _sha256((*train, *valid)), installed_versions()
+        request, base, device, len(train), len(valid), max(lengths), steps, digest, installed_versions()
     )
-    report = _report(spec, data, tokenizer, train, long)
-    return Decided(spec, train, valid, dataclasses.replace(report, mixed_rows=len(general)))
+    report = _report(spec, data, tokenizer, train, lengths, long)
+    report = dataclasses.replace(report, mixed_rows=len(along), general_rows=len(general))
+    return Decided(spec, train, valid, general, report)
 
 
 def _fitting(tokenizer: Any, rows: Iterable[Row], most: int) -> tuple[tuple[Row, ...], int]:
@@ -186,15 +235,19 @@ def _fitting(tokenizer: Any, rows: Iterable[Row], most: int) -> tuple[tuple[Row,
     return tuple(kept), long
 
 
-def _filled(request: TrainingRequest, base: Base, rows: int, most: int) -> TrainingRequest:
-    batch = request.batch_size or max(1, min(4, rows))
+def _filled(request: TrainingRequest, base: Base, lengths: Sequence[int], most: int) -> TrainingRequest:
+    batch = request.batch_size or max(1, min(4, len(lengths)))
     alpha = request.lora_alpha or 2 * request.lora_r
     rate = request.learning_rate or learning_rate(base.width, request.trainer)
-    filled = dataclasses.replace(request, batch_size=batch, lora_alpha=alpha, learning_rate=rate, max_length=most)
+    able = request.trainer == "sft" and request.backend == "trl"
+    mix = NO_GENERAL if request.mix in ("", GENERAL) and not able else request.mix or GENERAL
+    filled = dataclasses.replace(
+        request, batch_size=batch, lora_alpha=alpha, learning_rate=rate, max_length=most, mix=mix
+    )
     epochs = request.epochs or _EPOCHS
     if (
         request.epochs is None
-        and count_steps(dataclasses.replace(filled, epochs=epochs), rows) > _MOST_STEPS_BY_DEFAULT
+        and count_steps(dataclasses.replace(filled, epochs=epochs), lengths) > _MOST_STEPS_BY_DEFAULT
     ):
         epochs = 1.0
     return dataclasses.replace(filled, epochs=epochs)
@@ -213,21 +266,10 @@ def learning_rate(width: int, trainer: str = "sft") -> float:
     return float(f"{rate if trainer == 'sft' else rate / 10:.2g}")
 
 
-def count_steps(request: TrainingRequest, rows: int) -> int:
-    """Optimizer steps of a job, as transformers' Trainer counts them.
-
-    Args:
-        request: with its choices made.
-        rows: rows that are trained on.
-    """
-    world = request.processes * request.nodes
-    batches = math.ceil(rows / ((request.batch_size or 1) * world))
-    return max(1, math.ceil((request.epochs or 1) * max(1, math.ceil(batches / request.gradient_accumulation))))
-
-
-def _report(spec: TrainingSpec, data: Understood, tokenizer: Any, train: Sequence[Row], long: int) -> TrainingData:
+def _report(
+    spec: TrainingSpec, data: Understood, tokenizer: Any, train: Sequence[Row], lengths: Sequence[int], long: int
+) -> TrainingData:
     request = spec.request
-    lengths = [tokens.length(tokenizer, row) for row in train]
     trained = sum(tokens.encode(tokenizer, row).trained for row in train if not row.chosen)
     dropped = [*data.dropped, *([(f"longer than {request.max_length} tokens", long)] if long else [])]
     first = tokens.pieces(tokenizer, train[0])
@@ -239,7 +281,7 @@ def _report(spec: TrainingSpec, data: Understood, tokenizer: Any, train: Sequenc
         mixed_rows=0,
         tokens=sum(lengths),
         trained_tokens=trained,
-        longest=max(lengths),
+        longest=spec.longest,
         dropped=tuple(dropped),
         first="".join(text for text, _ in first),
         first_answer=next((text for text, is_trained in reversed(first) if is_trained), ""),
@@ -250,18 +292,27 @@ def _report(spec: TrainingSpec, data: Understood, tokenizer: Any, train: Sequenc
 
 
 def _seconds(spec: TrainingSpec, tokens_an_epoch: int) -> float:
-    """Four operations a weight and token: forward, and back to the adapters; the base's own gradients are left out."""
+    """Four operations a weight and token: forward, and back to the adapters; the base's own gradients are left out.
+    Before that the libraries are loaded, and afterwards the cell opens the base and asks it and the tuned model.
+    """
     speed = 1e14 if spec.device == "cuda" else _FLOPS_PER_CORE * min(os.cpu_count() or 1, 16)
-    pairs = 1 if spec.request.trainer == "sft" else 3  # chosen and rejected, and the reference model's view of them
-    return 15 + 4 * spec.base.parameters * tokens_an_epoch * (spec.request.epochs or 1) * pairs / speed
+    request = spec.request
+    pairs = 1 if request.trainer == "sft" else 3  # chosen and rejected, and the reference model's view of them
+    texts = spec.steps * request.gradient_accumulation * GENERAL_A_BATCH if request.mix == GENERAL else 0
+    tokens = tokens_an_epoch * passes(request) * pairs + texts * _GENERAL_TOKENS
+    tried = _AFTERWARDS + _TRIED_TOKENS * spec.base.parameters / _WEIGHTS_A_SECOND[spec.device]
+    return 15 + 4 * spec.base.parameters * tokens / speed + (0 if request.background else tried)
 
 
 def _warnings(spec: TrainingSpec) -> tuple[str, ...]:
     request, found = spec.request, []
     if spec.steps < FEW_STEPS:
-        needed = math.ceil((request.epochs or 1) * FEW_STEPS / spec.steps)
+        needed = math.ceil(passes(request) * FEW_STEPS / spec.steps)
         smaller = f", or --batch-size {max(1, (request.batch_size or 1) // 2)}" if (request.batch_size or 1) > 1 else ""
+        smaller = ", or leave out --packing" if request.packing and request.backend == "trl" else smaller
         found.append(f"{spec.steps} optimizer steps hardly change a model: take --epochs {needed}{smaller}")
+    if passes(request) != (request.epochs or 1):
+        found.append(f"AutoTrain takes whole epochs: {request.epochs:g} become {passes(request):g}")
     if request.quantization == "none" and spec.device == "cuda" and spec.base.parameters > 5e9:
         found.append("a base of this size trains in a quarter of the memory with -q nf4")
     if request.quantization != "none" and spec.device == "cpu":
@@ -272,7 +323,7 @@ def _warnings(spec: TrainingSpec) -> tuple[str, ...]:
 def _sha256(rows: Iterable[Row]) -> str:
     digest = hashlib.sha256()
     for row in rows:
-        digest.update(row.as_json().encode("utf-8", "surrogatepass") + b"\n")
+        digest.update(row.as_json().encode() + b"\n")
     return digest.hexdigest()
 
 

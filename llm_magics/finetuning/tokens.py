@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import ModelError
-from ..messages import Message
+from ..values.messages import Message
 from .data import Row
 
 IGNORED = -100  # label of a token that the loss leaves out: PyTorch's own for cross entropy
@@ -35,16 +35,19 @@ class Encoded:
         return sum(1 for label in self.labels if label != IGNORED)
 
 
-def load_tokenizer(folder: str, *, trust_remote_code: bool = False) -> Any:
+def load_tokenizer(folder: str, *, chat_template: str = "", trust_remote_code: bool = False) -> Any:
     """The tokenizer of a model folder.
 
     Args:
         folder: as ``save_pretrained`` wrote it.
+        chat_template: a Jinja template in place of its own; empty keeps that.
         trust_remote_code: whether Python code that comes with the model may run.
     """
     from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=trust_remote_code)
+    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=trust_remote_code)
+    tokenizer.chat_template = chat_template or tokenizer.chat_template
+    return tokenizer
 
 
 def encode(tokenizer: Any, row: Row) -> Encoded:

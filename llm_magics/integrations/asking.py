@@ -8,8 +8,10 @@ import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import Protocol, TypeVar
 
-from ..messages import AskRequest, Example, Message, RetrievalRequest
-from ..results import AnswerStream
+from ..values.answers import AnswerStream
+from ..values.asking import AskRequest
+from ..values.knowledge import RetrievalRequest
+from ..values.messages import Example, Message
 
 T = TypeVar("T")
 
@@ -91,3 +93,8 @@ async def in_thread(work: Callable[[threading.Event], Iterator[T]]) -> AsyncIter
         await running
     finally:
         stop.set()
+
+
+def texts(stop: Sequence[str] | str | None) -> tuple[str, ...]:
+    """The texts at which an answer ends, which many write as one text."""
+    return (stop,) if isinstance(stop, str) else tuple(stop or ())

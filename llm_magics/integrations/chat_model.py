@@ -16,11 +16,12 @@ from langchain_core.outputs import ChatGenerationChunk, ChatResult
 from pydantic import ConfigDict, Field, SkipValidation
 
 from ..errors import InputError, did_you_mean
-from ..messages import AskRequest, Message, Role
-from ..results import Usage
-from .asking import Asks, Turn, in_thread
+from ..values.answers import Usage
+from ..values.asking import AskRequest
+from ..values.messages import Message, Role
+from .asking import Asks, Turn, in_thread, texts
 
-_FINISH = {"end": "stop", "stop": "stop", "length": "length", "stopped": "stopped"}
+_FINISH = {"end": "stop", "stop": "stop", "length": "length", "stopped": "stopped", "loop": "loop"}
 _ROLES: dict[str, Role] = {
     "system": "system",
     "user": "user",
@@ -135,7 +136,7 @@ class ChatLLMMagics(BaseChatModel):
                 elif chunk.text:
                     yield ChatGenerationChunk(message=AIMessageChunk(content=chunk.text))
 
-    def _request(self, stop: Sequence[str] | None, given: Mapping[str, Any]) -> AskRequest:
+    def _request(self, stop: Sequence[str] | str | None, given: Mapping[str, Any]) -> AskRequest:
         """The options of a call over those of this object.
 
         Raises:
@@ -154,8 +155,7 @@ class ChatLLMMagics(BaseChatModel):
                 hint = did_you_mean(name, _OPTIONS) or f"There are {', '.join(_OPTIONS)} and stop"
                 raise InputError(f"there is no option {name}", hint)
             options[_OPTIONS[name]] = value
-        texts = tuple(self.stop or ()) if stop is None else tuple(stop)
-        return AskRequest(**options, stop=texts, format="text", history=False)
+        return AskRequest(**options, stop=texts(self.stop if stop is None else stop), format="text", history=False)
 
 
 def _last(text: str, usage: Usage, model: str, reason: str) -> ChatGenerationChunk:

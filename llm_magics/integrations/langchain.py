@@ -6,7 +6,7 @@ Importing this module loads nothing; LangChain comes with the first object.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from ..errors import MissingPackageError
@@ -56,8 +56,12 @@ def embeddings(embedder: TextEmbedder) -> SentenceEmbeddings:
     return SentenceEmbeddings(embedder)
 
 
-def vector_store(base: Base) -> VectorStore:
+def vector_store(base: Base, keep: Callable[[Base], None]) -> VectorStore:
     """A knowledge base as a vector store; of one in a database, the database's own.
+
+    Args:
+        base: the knowledge base.
+        keep: called with it after each change through the store.
 
     Raises:
         MissingPackageError: langchain-core is not installed.
@@ -67,7 +71,7 @@ def vector_store(base: Base) -> VectorStore:
     if isinstance(base, StoreBase):
         return base.store
     assert isinstance(base, KnowledgeBase)
-    return KnowledgeBaseStore(base=base)
+    return KnowledgeBaseStore(base=base, keep=lambda: keep(base))
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -11,13 +12,16 @@ from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.runnables.utils import AddableDict
 
 from ..errors import InputError, did_you_mean
-from ..messages import AskRequest, Passage, RetrievalRequest
-from .asking import Asks, Turn
+from ..values.answers import AnswerStream
+from ..values.asking import AskRequest
+from ..values.knowledge import Passage, RetrievalRequest
+from .asking import Asks, Turn, texts
 
 _QUESTION = ("question", "input", "query")
 _ASKING = {field.name for field in dataclasses.fields(AskRequest)} - {"history", "cell", "run", "format"}
 _RETRIEVAL = {field.name for field in dataclasses.fields(RetrievalRequest)}
 _METHOD = {"given", "reasoning", "context"}
+_THOUGHT = re.compile(r"\s*<think(?:ing)?>.*?</think(?:ing)?>\s*", re.DOTALL | re.IGNORECASE)
 _OPTIONS = sorted(_ASKING | _RETRIEVAL | _METHOD)
 
 
@@ -26,7 +30,8 @@ class RagChain(Runnable[Any, dict[str, Any]]):
 
     In goes the question, as a text or as a dict with ``question``, ``input`` or ``query``. Out comes
     ``{"answer": ..., "sources": [...]}``: the answer's text and the passages that the model read, as LangChain
-    documents whose metadata are source, title, place, score, start and end. Streamed, the sources come first.
+    documents whose metadata are source, title, place, score, start and end. Streamed, the sources come first. What a
+    model thinks before its answer, or reasons where that is asked for, is apart, as ``reasoning``.
     Options go in by name, as in ``rag.bind(k=8, temperature=0)``: those of ``AskRequest``, of ``RetrievalRequest``,
     and ``given``, ``reasoning`` and ``context`` of ``Session.ask_rag``. Nothing is kept in the history.
 
@@ -81,11 +86,31 @@ class RagChain(Runnable[Any, dict[str, Any]]):
         with self.turn.taken():
             stream = self.session.ask_rag(question, ask, retrieval, **method)
             yield AddableDict(sources=[_document(passage) for passage in stream.sources])
-            for chunk in stream:
-                if chunk.text and chunk.part == "answer":
-                    yield AddableDict(answer=chunk.text)
-            if method.get("reasoning"):  # the final answer is known at the end of the reasoning
-                yield AddableDict(answer=stream.answer.text, reasoning=stream.answer.reasoning)
+            for text in _said(stream):
+                yield AddableDict(answer=text)
+            if stream.answer.reasoning or method.get("reasoning"):
+                yield AddableDict(reasoning=stream.answer.reasoning)
+
+
+def _said(stream: AnswerStream) -> Iterator[str]:
+    """The answer as it comes, without what a reasoning model thinks before it between ``<think>`` and ``</think>``."""
+    held = "<think>" if stream.prompt.text.rstrip().endswith("<think>") else ""  # some templates open it themselves
+    held_back, thought = True, bool(held)
+    for chunk in stream:
+        if chunk.part != "answer" or not chunk.text:
+            continue
+        if not held_back:
+            yield chunk.text
+            continue
+        held += chunk.text
+        while end := _THOUGHT.match(held):
+            held, thought = held[end.end() :], True
+        begin = held.lstrip().lower()
+        held_back = begin.startswith("<think") or "<think".startswith(begin)  # or nothing but white space so far
+        if not held_back:
+            yield held.lstrip() if thought else held
+    if held_back and stream.answer.strip():  # where reasoning is asked for, the final answer is known at its end
+        yield stream.answer.text
 
 
 def _question(given: Any) -> str:
@@ -108,7 +133,7 @@ def _requests(options: Mapping[str, Any]) -> tuple[AskRequest, RetrievalRequest,
         {name: value for name, value in options.items() if name in names} for names in (_ASKING, _RETRIEVAL, _METHOD)
     )
     if ask.get("stop"):
-        ask["stop"] = (ask["stop"],) if isinstance(ask["stop"], str) else tuple(ask["stop"])
+        ask["stop"] = texts(ask["stop"])
     return AskRequest(**ask, format="text", history=False), RetrievalRequest(**look), method
 
 

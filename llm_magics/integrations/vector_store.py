@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from langchain_core.documents import Document
@@ -15,7 +15,7 @@ from langchain_core.vectorstores.utils import maximal_marginal_relevance
 from ..errors import InputError
 from ..knowledge import base as values
 from ..knowledge.store import K, KnowledgeBase
-from ..messages import Passage, RetrievalRequest, Splitting
+from ..values.knowledge import Passage, RetrievalRequest, Splitting
 from .embeddings import LangChainEmbedder, SentenceEmbeddings
 
 WHOLE = Splitting("none")
@@ -33,12 +33,19 @@ class KnowledgeBaseStore(VectorStore):
     Args:
         embedding: any LangChain embeddings, for a new knowledge base.
         base: the knowledge base to be seen, instead.
+        keep: called after each change, as to save the base.
 
     Raises:
         InputError: neither or both are given.
     """
 
-    def __init__(self, embedding: Embeddings | None = None, *, base: KnowledgeBase | None = None) -> None:
+    def __init__(
+        self,
+        embedding: Embeddings | None = None,
+        *,
+        base: KnowledgeBase | None = None,
+        keep: Callable[[], None] = lambda: None,
+    ) -> None:
         if (embedding is None) == (base is None):
             raise InputError("a store needs embeddings or a knowledge base", "Type KnowledgeBaseStore(embeddings)")
         if embedding is not None:
@@ -46,6 +53,7 @@ class KnowledgeBaseStore(VectorStore):
             base = KnowledgeBase("langchain", embedder)
         assert base is not None
         self.base = base
+        self._keep = keep
 
     @property
     def embeddings(self) -> Embeddings:
@@ -71,6 +79,7 @@ class KnowledgeBaseStore(VectorStore):
             raise InputError(f"there are {len(documents)} documents and {len(ids)} ids", "Give one id for each")
         named = [str(one) if one else str(uuid.uuid4()) for one in ids]
         self.base.add(map(_given, named, documents), WHOLE)
+        self._keep()
         return named
 
     def delete(self, ids: list[str] | None = None, **kwargs: Any) -> bool:
@@ -81,14 +90,15 @@ class KnowledgeBaseStore(VectorStore):
         """
         if ids is None:
             self.base.clear()
-            return True
-        for one in ids:
+        for one in ids or ():
             if one in self.base.sources:
                 self.base.remove(one)
             elif self.get_by_ids([one]):
+                self._keep()
                 raise InputError(
                     f"{one} is a part of a document", f'Delete all of it: ids=["{one.rpartition("#")[0]}"]'
                 )
+        self._keep()
         return True
 
     def get_by_ids(self, ids: Sequence[str], /) -> list[Document]:
@@ -192,7 +202,7 @@ class KnowledgeBaseStore(VectorStore):
         if not passage.place:
             return Document(id=passage.source, page_content=passage.text, metadata=about)
         about |= {name: getattr(passage, name) for name in ("source", "title", "place", "start", "end")}
-        return Document(id=f"{passage.source}#{passage.number}", page_content=passage.text, metadata=about)
+        return Document(id=f"{passage.source}#{passage.chunk}", page_content=passage.text, metadata=about)
 
 
 def _given(one: str, document: Document) -> values.Document:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ..messages import Passage, RetrievalRequest, Splitting
-from ..results import Added, IndexingProgress
+from ..errors import KnowledgeError
+from ..values.knowledge import Added, IndexingProgress, Passage, RetrievalRequest, Splitting
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,6 +33,8 @@ class Document:
         page_word: what a page is called: ``page`` or ``slide``.
         title: what a person calls it, where that is not the source; may be empty.
         metadata: more that is known of it, as JSON values; kept and given back, never searched.
+        file: whether the source is a file's path, as ``loaders.source_name`` gives it.
+        variable: the variable that it was one of several documents of; empty where the source tells.
     """
 
     text: str
@@ -41,6 +44,8 @@ class Document:
     page_word: str = "page"
     title: str = ""
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    file: bool = False
+    variable: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +86,16 @@ class Base(Protocol):
         """What a person calls it."""
 
     @property
+    def root(self) -> Path:
+        """The folder from which its files are called: those elsewhere by their whole path."""
+
+    @property
     def embedding(self) -> str:
         """Name of the embedding model that it is bound to."""
+
+    @property
+    def embedder(self) -> TextEmbedder | None:
+        """What makes its vectors; None where a database does."""
 
     @property
     def index(self) -> str:
@@ -104,6 +117,9 @@ class Base(Protocol):
     ) -> Added:
         """Cut, embed and keep documents; the same again adds nothing, a changed one replaces its old chunks."""
 
+    def document(self, source: str) -> Document | None:
+        """The document of a source; None where there is none, or a database has it."""
+
     def remove(self, source: str) -> int:
         """Take a source out; returns how many chunks it had."""
 
@@ -117,3 +133,17 @@ class Base(Protocol):
 def shown(name: str) -> str:
     """A file name fit for one line: what is not printable (line ends, escape codes) is escaped."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)
+
+
+def expanded(path: str) -> Path:
+    """A path with ``~`` and ``~NAME`` as the folders that they stand for.
+
+    Raises:
+        KnowledgeError: nobody of that name has one.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise KnowledgeError(
+            f"nobody here is called {shown(Path(path).parts[0][1:])}", "Type the whole path, such as /home/me/docs"
+        ) from error

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import os
 import re
 import threading
 import time
@@ -17,11 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError, Interrupted, KnowledgeError, did_you_mean
-from ..messages import Splitting
-from ..results import Added, Indexing, IndexingProgress, KnowledgeBaseInfo
 from ..settings import LLMMagics
-from . import loaders
-from .base import Base, Document, shown
+from ..values.knowledge import Added, Indexing, IndexingProgress, KnowledgeBaseInfo, Splitting
+from . import loaders, saving
+from .base import Base, Document, expanded, shown
 from .embeddings import Embedder, HashingEmbedder
 from .saving import MANIFEST
 from .store import KnowledgeBase
@@ -64,12 +64,36 @@ class KnowledgeBases:
         """The bases of this session in figures; the last one answers where no name is given."""
         return tuple(self.info(base) for base in self)
 
+    @property
+    def saved(self) -> tuple[KnowledgeBaseInfo, ...]:
+        """The bases in the project's folder that are not open, by what they say of themselves."""
+        return tuple(map(self._saved_info, self._saved()))
+
     def info(self, base: Base) -> KnowledgeBaseInfo:
         """A base in figures."""
-        folder = self._folder(base.name) if isinstance(base, KnowledgeBase) else None
-        return KnowledgeBaseInfo(
-            base.name, len(base.sources), len(base), base.embedding, base.index, str(folder) if folder else ""
-        )
+        folder = str(self._folder(base.name)) if base.name in self._manifests else ""
+        return KnowledgeBaseInfo(base.name, len(base.sources), len(base), base.embedding, base.index, folder)
+
+    def listed(self, name: str = "") -> list[tuple[str, str, int]]:
+        """The sources of a base, what a person calls each where that is something else, and its number of chunks.
+
+        Args:
+            name: the base, as for ``find``.
+        """
+        base = self.find(name)
+        documents = ((source, base.document(source), chunks) for source, chunks in base.sources.items())
+        return [(source, document.title if document else "", chunks) for source, document, chunks in documents]
+
+    def _saved_info(self, name: str) -> KnowledgeBaseInfo:
+        folder = self._folder(name)
+        assert folder is not None
+        try:
+            about = saving.about(folder)
+        except KnowledgeError:
+            return KnowledgeBaseInfo(name, 0, 0, "", "damaged", str(folder), open=False)
+        sources, chunks = (value if isinstance(value := about.get(key), int) else 0 for key in ("sources", "chunks"))
+        embedding, index = (shown(str(about.get(key, ""))) for key in ("embedding", "index"))
+        return KnowledgeBaseInfo(name, sources, chunks, embedding, index, str(folder), open=False)
 
     def embedder(self, name: str = "") -> Embedder | HashingEmbedder:
         """An embedding model, opened once.
@@ -129,7 +153,9 @@ class KnowledgeBases:
                 name = name or DEFAULT
                 if (folder := self._folder(name)) and (folder / MANIFEST).exists():
                     raise  # it is there and damaged: a new one would be saved over it
-                base = self._bases[name] = KnowledgeBase(name, self.embedder(embedding))
+                # Two working folders may share this one: their files must not be called the same.
+                root = folder.absolute().parent.parent if folder else None
+                base = self._bases[name] = KnowledgeBase(name, self.embedder(embedding), root=root)
             if embedding and embedding != base.embedding:
                 raise KnowledgeError(
                     f"the knowledge base {shown(base.name)} was made with {base.embedding}, not {embedding}",
@@ -174,7 +200,7 @@ class KnowledgeBases:
         if not text.strip():
             raise InputError("there is nothing to add", "Type the text below the %%rag_add line, or %rag_add FILE")
         document = Document(text.strip("\n"), f"cell:{_digest(cell or text)}", title=_title(text))
-        return self._indexing(name, embedding, lambda progress: loaders.Loaded([document]), splitting)
+        return self._indexing(name, embedding, lambda base, progress: loaders.Loaded([document]), splitting)
 
     def add_sources(
         self,
@@ -188,6 +214,8 @@ class KnowledgeBases:
     ) -> Indexing:
         """Add files, folders, glob patterns and web pages; see ``loaders.load``.
 
+        Files of a folder or pattern that were added before and are not there any more are taken out.
+
         Args:
             sources: what a person typed.
             name: the base, as for ``open``.
@@ -200,13 +228,13 @@ class KnowledgeBases:
             KnowledgeError: when it runs, as ``open``; nothing of a name, or with ``strict`` what cannot be read.
         """
 
-        def documents(progress: Progress) -> loaders.Loaded:
+        def documents(base: Base, progress: Progress) -> loaders.Loaded:
             began = time.perf_counter()
 
             def tell(file: str) -> None:
                 progress(IndexingProgress(0, 0, time.perf_counter() - began, f"reading {file}"))
 
-            return loaders.load(sources, strict=strict, private=private, progress=tell)
+            return loaders.load(sources, strict=strict, private=private, root=base.root, progress=tell)
 
         return self._indexing(name, embedding, documents, splitting)
 
@@ -214,6 +242,8 @@ class KnowledgeBases:
         self, value: Any, variable: str, name: str = "", *, splitting: Splitting | None = None, embedding: str = ""
     ) -> Indexing:
         """Add a text, a list of texts, a DataFrame's column, or LangChain documents.
+
+        What a variable of this name brought before and holds no more is taken out.
 
         Args:
             value: the variable's value.
@@ -227,19 +257,36 @@ class KnowledgeBases:
             KnowledgeError: when it runs, as ``open``.
         """
         found = loaders.from_variable(value, variable)
-        return self._indexing(name, embedding, lambda progress: loaders.Loaded(found), splitting)
+        loaded = loaders.Loaded(found, variable=variable)
+        return self._indexing(name, embedding, lambda base, progress: loaded, splitting)
 
-    def remove(self, source: str, name: str = "") -> int:
-        """Take a source out of a base; returns how many chunks it had.
+    def remove(self, source: str, name: str = "") -> dict[str, int]:
+        """Take a source out of a base, or all that a folder, a pattern or a variable brought.
+
+        Args:
+            source: as it is listed, or a file, folder, pattern or variable as it was added.
+            name: the base, as for ``find``.
+
+        Returns:
+            Each source that was taken out, with its number of chunks.
 
         Raises:
             KnowledgeError: no such base, or no such source in it.
         """
-        base = self.find(name)
-        file = loaders.source_name(source)
-        count = base.remove(file if source not in base.sources and file in base.sources else source)
-        self._keep(base)
-        return count
+        with self._lock:
+            base = self.find(name)
+            taken = {one: base.remove(one) for one in self._meant(base, source)}
+            self.keep(base)
+            return taken
+
+    @staticmethod
+    def _meant(base: Base, source: str) -> list[str]:
+        """The sources that a person means by a name; the name itself where there are none."""
+        for one in (source, loaders.source_name(source, base.root)):
+            if one in base.sources:
+                return [one]
+        parts = loaders.part_of_variable(base, source, base.sources)
+        return parts or loaders.part_of_folder(base, source, base.sources) or [source]
 
     def clear(self, name: str = "") -> KnowledgeBaseInfo:
         """Take everything out of a base and forget it; returns what it was.
@@ -247,12 +294,16 @@ class KnowledgeBases:
         Raises:
             KnowledgeError: there is none, or it is a database that cannot be emptied from here.
         """
-        base = self.find(name)
-        info = self.info(base)
-        base.clear()
-        self._keep(base)
-        del self._bases[base.name]
-        return info
+        with self._lock:
+            base = self.find(name)
+            info = self.info(base)
+            if base.name in self._manifests:
+                self._check_ours(base.name)
+            base.clear()
+            if base.name in self._manifests:
+                self.keep(base)
+            del self._bases[base.name]
+            return info
 
     def save(self, folder: str, name: str = "") -> KnowledgeBaseInfo:
         """Save a base into a folder, all or nothing; see ``saving``.
@@ -265,7 +316,7 @@ class KnowledgeBases:
             raise KnowledgeError(
                 f"{shown(base.name)} lives in {base.index}, which keeps it", "There is nothing to save from here"
             )
-        base.save(Path(folder).expanduser())
+        base.save(expanded(folder))
         return self.info(base)
 
     def load(self, folder: str, name: str = "") -> KnowledgeBaseInfo:
@@ -275,7 +326,7 @@ class KnowledgeBases:
             KnowledgeError: the folder holds none, or a damaged one.
         """
         with self._lock:
-            path = Path(folder).expanduser()
+            path = expanded(folder)
             base = KnowledgeBase.load(path, self.embedder, name=name)
             own = self._folder(base.name)
             if own is not None and own.resolve() == path.resolve():
@@ -283,14 +334,14 @@ class KnowledgeBases:
             self._check_ours(base.name)
             self._bases.pop(base.name, None)
             self._bases[base.name] = base
-            self._keep(base)
+            self.keep(base)
             return self.info(base)
 
     def _indexing(
         self,
         name: str,
         embedding: str,
-        documents: Callable[[Progress], loaders.Loaded],
+        documents: Callable[[Base, Progress], loaders.Loaded],
         splitting: Splitting | None,
     ) -> Indexing:
         name = name or next(reversed(self._bases), DEFAULT)
@@ -301,33 +352,55 @@ class KnowledgeBases:
                 progress(IndexingProgress(0, 0, 0.0, f"opening {wanted}", long=True))
             made = name not in self._bases
             base = self.open(name, embedding=embedding)
-            before = len(base)
             try:
-                loaded = documents(progress)
+                loaded = documents(base, progress)
                 added = base.add(loaded.documents, splitting or Splitting(), progress=progress)
+                gone = loaders.gone(base, loaded)
+                for source in gone:
+                    base.remove(source)
             except KeyboardInterrupt:
-                self._keep(base)
-                kept = len(base) - before
-                raise Interrupted(f"stopped; {kept} chunks of whole sources are kept in {base.name}") from None
+                self.keep(base)
+                self._forget(base, made)
+                plural = "" if len(base) == 1 else "s"
+                held = f"{base.name} holds {len(base):,} chunk{plural}, each source whole"
+                raise Interrupted(f"stopped; {held if base.name in self._bases else 'nothing was added'}") from None
             except Exception:
-                if made and not len(base):  # a name typed wrongly must not answer from now on
-                    self._bases.pop(name, None)
+                self._forget(base, made)
                 raise
-            self._keep(base)
-            return dataclasses.replace(added, seconds=time.perf_counter() - began, skipped=loaded.skipped)
+            self.keep(base)
+            seconds = time.perf_counter() - began
+            return dataclasses.replace(added, seconds=seconds, skipped=loaded.skipped, gone=tuple(gone))
 
         def info() -> KnowledgeBaseInfo:
             return self.info(self._bases[name]) if name in self._bases else KnowledgeBaseInfo(name, 0, 0, "", "")
 
         return Indexing(name, work, info)
 
-    def _keep(self, base: Base) -> None:
-        """Save a base that lives in the project's folder."""
-        folder = self._folder(base.name)
-        if folder is not None and isinstance(base, KnowledgeBase):
+    def _forget(self, base: Base, made: bool) -> None:
+        """A base that was made for an addition that came to nothing must not answer from now on."""
+        if made and not len(base):
+            self._bases.pop(base.name, None)
+
+    def keep(self, base: Base) -> None:
+        """Save a base that lives in the project's folder, after a change; one that is empty is taken off the disk.
+
+        Args:
+            base: one that was replaced by another of its name meanwhile is left alone.
+
+        Raises:
+            KnowledgeError: it cannot be saved, or another kernel saved one of that name.
+        """
+        with self._lock:
+            folder = self._folder(base.name)
+            if folder is None or not isinstance(base, KnowledgeBase) or self._bases.get(base.name) is not base:
+                return
             self._check_ours(base.name)
-            base.save(folder)
-            self._manifests[base.name] = (folder / MANIFEST).read_bytes()
+            if base.sources:
+                base.save(folder)
+                self._manifests[base.name] = (folder / MANIFEST).read_bytes()
+            elif base.name in self._manifests:
+                saving.remove(folder)
+                del self._manifests[base.name]
 
     def _check_ours(self, name: str) -> None:
         """Nothing is saved over a base that this session has not read.
@@ -351,16 +424,17 @@ class KnowledgeBases:
         """
         if not self._settings.knowledge_folder:
             return None
-        if name != Path(name).name or name in (".", ".."):
+        if name != Path(name).name or name in (".", "..") or not name.isprintable() or len(os.fsencode(name)) > 255:
             raise InputError(f"{shown(name)} cannot name a folder", "Take letters, digits, - and _")
-        return Path(self._settings.knowledge_folder).expanduser() / name
+        return expanded(self._settings.knowledge_folder) / name
 
     def _saved(self) -> list[str]:
         """Names of the bases in the project's folder that are not open."""
         if not self._settings.knowledge_folder:
             return []
-        folder = Path(self._settings.knowledge_folder).expanduser()
-        return sorted(path.parent.name for path in folder.glob(f"*/{MANIFEST}") if path.parent.name not in self._bases)
+        folder = expanded(self._settings.knowledge_folder)
+        names = (path.parent.name for path in folder.glob(f"*/{MANIFEST}"))
+        return sorted(name for name in names if name not in self._bases and name.isprintable())
 
 
 def _title(text: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import re
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -11,9 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ..aliases import EMBEDDERS
-from ..errors import MissingPackageError, ModelNotFoundError, did_you_mean
+from ..errors import ModelNotFoundError, did_you_mean
 from . import openvino
 from .batches import by_length
+from .opening import opening
 
 if TYPE_CHECKING:
     from .base import Vectors
@@ -67,8 +67,12 @@ class Embedder:
 
     def similarities(self, texts: Sequence[str], question: str) -> list[float]:
         """Cosine of each text with the question, from -1 to 1."""
-        vectors = self._backend.encode([*texts, question], "text")
+        vectors = self.equals([*texts, question])
         return [float(value) for value in vectors[:-1] @ vectors[-1]]
+
+    def equals(self, texts: Sequence[str]) -> Vectors:
+        """Vectors of texts that are compared as equals, neither of them a document; see ``vectors``."""
+        return self._backend.encode(texts, "text")
 
     def vectors(self, texts: Sequence[str], progress: Callable[[int], None] | None = None) -> Vectors:
         """Vectors of documents.
@@ -151,6 +155,10 @@ class HashingEmbedder:
     def similarities(self, texts: Sequence[str], question: str) -> list[float]:
         """Cosine of each text with the question, from -1 to 1."""
         return [float(value) for value in self.vectors(texts) @ self.question(question)]
+
+    def equals(self, texts: Sequence[str]) -> Vectors:
+        """Vectors of texts that are compared as equals; see ``vectors``."""
+        return self.vectors(texts)
 
     def vectors(self, texts: Sequence[str], progress: Callable[[int], None] | None = None) -> Vectors:
         """Vectors of documents, float32, (texts, dimension), each of length 1; see ``Embedder.vectors``."""
@@ -238,31 +246,9 @@ def _place(name: str) -> str:
     return str((alias.packaged() if alias else None) or (alias.hub if alias else Path(name).expanduser()))
 
 
-@contextlib.contextmanager
-def loaded_quietly() -> Iterator[None]:
-    """Keep sentence-transformers' remarks and transformers' bars off the page while a model is opened."""
-    from transformers.utils import logging as transformers_logging
-
-    logging.getLogger("sentence_transformers").setLevel(logging.WARNING)
-    bars = transformers_logging.is_progress_bar_enabled()
-    transformers_logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if bars:
-            transformers_logging.enable_progress_bar()
-
-
 def _open(name: str) -> Any:
-    try:
+    hint = did_you_mean(name, EMBEDDERS) or f"{next(iter(EMBEDDERS))} works without a network"
+    with opening(ModelNotFoundError(f"there is no embedding model {name}", hint)):
         from sentence_transformers import SentenceTransformer
-    except ImportError as error:
-        raise MissingPackageError(error.name or "sentence_transformers", "embeddings") from error
-    try:
-        with loaded_quietly():
-            return SentenceTransformer(_place(name))
-    except (OSError, ValueError) as error:
-        raise ModelNotFoundError(
-            f"there is no embedding model {name}",
-            did_you_mean(name, EMBEDDERS) or f"{next(iter(EMBEDDERS))} works without a network",
-        ) from error
+
+        return SentenceTransformer(_place(name))

@@ -6,7 +6,7 @@ import functools
 import math
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ..errors import MissingPackageError
@@ -14,6 +14,9 @@ from ..errors import MissingPackageError
 _TERM = re.compile(r"\w+(?:[.\-_/]+\w+)*")
 _PART = re.compile(r"[^\W\d_]+|\d+")
 _CAMEL = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
+# Chinese, Japanese and Korean letters: a clause of them is one run without spaces, and found by its pairs of letters.
+_CJK = r"\u3005\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U000323af"
+_SCRIPT = re.compile(rf"(?P<pairs>[{_CJK}]+)|[^{_CJK}]+")
 _K1, _B = 0.9, 0.4  # for passages, all about as long (Lin et al. 2021, doi:10.1145/3404835.3463238: Pyserini's)
 _COMMON = frozenset(
     """a about all an and any are as at be been but by can could did do does for from had has have how i if in into
@@ -77,7 +80,8 @@ def terms(text: str) -> list[str]:
     """The words that a text is found by.
 
     Names such as ``gc.autoPackLimit`` and ``--max-connections`` count whole and by their parts, so that a
-    person who remembers one part finds them too. Plural endings and the commonest words are dropped.
+    person who remembers one part finds them too. Plural endings and the commonest words are dropped. Chinese,
+    Japanese and Korean count by pairs of neighbouring letters.
     """
     found: list[str] = []
     for term in _TERM.findall(text):
@@ -89,7 +93,7 @@ def terms(text: str) -> list[str]:
 def _words(term: str) -> tuple[str, ...]:
     """A term whole, where it has parts, and its parts that count."""
     parts = [part.lower() for piece in _PART.findall(term) for part in _humps(piece)]
-    whole = (term.lower(),) if len(parts) > 1 else ()
+    whole = (term.lower(),) if len(parts) > 1 and not _holds_pairs(term) else ()
     return (*whole, *(_stem(part) for part in parts if part not in _COMMON))
 
 
@@ -111,14 +115,44 @@ def matches(text: str, question: str) -> tuple[tuple[int, int], ...]:
             found.append(term.span())
             continue
         for piece in _PART.finditer(text, *term.span()):
-            if any(_stem(part.lower()) in asked for part in _humps(piece[0]) if part.lower() not in _COMMON):
-                found.append(piece.span())
+            for run in _SCRIPT.finditer(text, *piece.span()):
+                if run["pairs"]:
+                    found += _joined(pair for pair in _pairs(*run.span()) if text[slice(*pair)] in asked)
+                elif any(_stem(part.lower()) in asked for part in _humps(run[0]) if part.lower() not in _COMMON):
+                    found.append(run.span())
     return tuple(found)
 
 
 def _humps(word: str) -> list[str]:
-    """``autoPackLimit`` as ``auto``, ``Pack``, ``Limit``. Words of other alphabets stay whole."""
-    return (_CAMEL.findall(word) if word.isascii() else []) or [word]
+    """``autoPackLimit`` as ``auto``, ``Pack``, ``Limit``. Words of other alphabets stay whole, or become pairs."""
+    if word.isascii():
+        return _CAMEL.findall(word) or [word]
+    if not _holds_pairs(word):
+        return [word]
+    found: list[str] = []
+    for run in _SCRIPT.finditer(word):
+        found += [word[slice(*pair)] for pair in _pairs(*run.span())] if run["pairs"] else _humps(run[0])
+    return found
+
+
+def _holds_pairs(word: str) -> bool:
+    return not word.isascii() and any(run["pairs"] for run in _SCRIPT.finditer(word))
+
+
+def _pairs(start: int, end: int) -> list[tuple[int, int]]:
+    """Offsets of each two neighbouring letters of a run; of a single letter its own."""
+    return [(at, at + 2) for at in range(start, end - 1)] or [(start, end)]
+
+
+def _joined(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Spans in order, those that overlap or touch as one."""
+    found: list[tuple[int, int]] = []
+    for start, end in spans:
+        if found and start <= found[-1][1]:
+            found[-1] = (found[-1][0], end)
+        else:
+            found.append((start, end))
+    return found
 
 
 def _stem(word: str) -> str:

@@ -6,12 +6,16 @@ What cannot be read is named and left out; nothing that a document links to is f
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import dataclasses
+import fnmatch
 import glob
 import io
 import json
 import logging
 import os
+import re
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -19,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError, KnowledgeError, LLMMagicsError, MissingPackageError, did_you_mean
-from .base import Document, shown
+from .base import Base, Document, expanded, shown
 from .web import fetch
 
 LARGEST = 200_000_000  # bytes of a file: above, a text would fill the memory several times over
@@ -32,15 +36,25 @@ _LANGUAGES = {
     **{".sol": "sol", ".ps1": "powershell", ".ex": "elixir", ".proto": "proto", ".tex": "latex"},
     **{".md": "markdown", ".markdown": "markdown"},
 }
+_LONGEST_NAME = 80  # characters of a name in an error
 _TEXT_FIELDS = ("text", "content", "page_content", "body")
 
 
 @dataclass(slots=True)
 class Loaded:
-    """What came of loading: the documents, and what could not be read, each with the reason."""
+    """What came of loading.
+
+    Attributes:
+        documents: what could be read.
+        skipped: what could not be read, each with the reason.
+        whole: folders and patterns of which all files were read: no other file of them is there.
+        variable: the variable of which all documents were read.
+    """
 
     documents: list[Document] = field(default_factory=list)
     skipped: dict[str, str] = field(default_factory=dict)
+    whole: list[str] = field(default_factory=list)
+    variable: str = ""
 
 
 def load(
@@ -48,6 +62,7 @@ def load(
     *,
     strict: bool = False,
     private: bool = False,
+    root: Path | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> Loaded:
     """Read files, folders (with all below), glob patterns (``docs/**/*.md``) and http(s) addresses.
@@ -56,6 +71,7 @@ def load(
         sources: what a person typed.
         strict: raise at the first that cannot be read.
         private: whether an address may redirect to this machine or the local network.
+        root: as for ``source_name``.
         progress: told the name of each file or address before it is read.
 
     Raises:
@@ -69,14 +85,68 @@ def load(
             if progress is not None:
                 progress(shown(name))
             try:
-                loaded.documents.append(_from_address(name, private) if "://" in name else _from_file(name))
+                loaded.documents.append(_from_address(name, private) if "://" in name else _from_file(name, root))
             except (MissingPackageError, InputError):
                 raise
             except LLMMagicsError as error:
                 if strict:
                     raise
-                loaded.skipped[name] = error.message
+                # a reason begins with what the file is called in the base, and stands beside its name
+                loaded.skipped[name] = error.message.removeprefix(f"{shown(source_name(name, root))} ")
+        if "://" not in source and not os.path.isfile(expanded(source)):
+            loaded.whole.append(source)
     return loaded
+
+
+def gone(base: Base, loaded: Loaded) -> list[str]:
+    """Sources of a base that were part of what was just read whole, and are not any more.
+
+    Of a folder or pattern those are files that are not there, of a variable the documents that it had before.
+
+    Args:
+        base: what was read before.
+        loaded: what was read now.
+    """
+    found = {document.source for document in loaded.documents}
+    sources = [source for source in base.sources if source not in found]
+    if loaded.variable:
+        return part_of_variable(base, loaded.variable, sources)
+    files = [source for source in sources if (document := base.document(source)) and document.file]
+    return [
+        source
+        for source in files
+        if any(_is_in(base.root / source, part) for part in loaded.whole) and not os.path.lexists(base.root / source)
+    ]
+
+
+def part_of_variable(base: Base, variable: str, sources: Iterable[str]) -> list[str]:
+    """Those of the sources that a variable of this name brought."""
+    row = re.compile(rf"{re.escape(variable)}(\[\d+\])?")
+    found = []
+    for source in sources:
+        document = base.document(source)
+        if (document and document.variable == variable) or (row.fullmatch(source) and not (document and document.file)):
+            found.append(source)
+    return found
+
+
+def part_of_folder(base: Base, folder: str, sources: Iterable[str]) -> list[str]:
+    """Those of the sources that lie below a folder, or a web address."""
+    start = f"{folder.rstrip('/')}/"
+    files = {source for source in sources if (document := base.document(source)) and document.file}
+    return [
+        source
+        for source in sources
+        if source.startswith(start) or (source in files and _is_in(base.root / source, folder))
+    ]
+
+
+def _is_in(path: Path, part: str) -> bool:
+    """Whether a file lies below a folder or fits a pattern."""
+    whole = os.path.abspath(os.path.expanduser(part))
+    if path.is_relative_to(whole):
+        return True
+    return glob.has_magic(part) and fnmatch.fnmatch(str(path), whole.replace(f"**{os.sep}", "*"))
 
 
 def from_variable(value: Any, name: str) -> list[Document]:
@@ -107,8 +177,9 @@ def from_variable(value: Any, name: str) -> list[Document]:
         if not isinstance(text, str):
             raise InputError(f"{name}[{number}] is a {type(item).__name__}, not a text", "Leave it out, or take str(…)")
         metadata = getattr(item, "metadata", None) or {}
-        source = str(metadata.get("source") or (f"{name}[{number}]" if several else name))
-        found.append(Document(text, source, metadata=_as_json(metadata)))
+        own = str(metadata.get("source") or "")
+        source = own or (f"{name}[{number}]" if several else name)
+        found.append(Document(text, source, metadata=_as_json(metadata), variable=name if own else ""))
     return _joined(found)
 
 
@@ -135,39 +206,48 @@ def _joined(documents: list[Document]) -> list[Document]:
             pages=tuple(starts) if several else (),
             page_word="page" if all("page" in part.metadata for part in parts) else "part",
             metadata={} if several else parts[0].metadata,
+            variable=parts[0].variable,
         )
         found.append(whole)
     return found
 
 
-def source_name(path: str) -> str:
-    """What a file is called in a knowledge base: from the working folder where it lies below, else in full.
+def source_name(path: str, root: Path | None = None) -> str:
+    """What a file is called in a knowledge base: from the root where it lies below, else in full.
 
     Args:
         path: of a file, in any spelling.
+        root: the base's folder; the working folder unless given.
     """
-    full, here = Path(os.path.abspath(os.path.expanduser(path))), Path.cwd()
-    return str(full.relative_to(here) if full.is_relative_to(here) else full)
+    full, root = Path(os.path.abspath(os.path.expanduser(path))), root or Path.cwd()
+    return str(full.relative_to(root) if full.is_relative_to(root) else full)
 
 
 def _files(source: str) -> Iterator[str]:
-    path = Path(source).expanduser()
-    if path.is_dir():
+    path = expanded(source)
+    if os.path.isdir(path):  # not path.is_dir(), which raises where a name is too long or a folder is closed
         yield from _below(path)
-    elif path.exists():
+    elif os.path.exists(path):
         yield str(path)
     elif glob.has_magic(source):
         # ** follows links to folders, in circles too: each file counts once, under its shortest name
         found = {os.path.realpath(name): name for name in sorted(glob.glob(str(path), recursive=True), key=len)[::-1]}
         if not found:
-            raise KnowledgeError(f"no file fits {shown(source)}", "A folder's name alone takes all files below it")
+            raise KnowledgeError(f"no file fits {_short(source)}", "A folder's name alone takes all files below it")
         yield from sorted(name for name in found.values() if Path(name).is_file())
     else:
-        near = [str(path.with_name(entry.name)) for entry in path.parent.iterdir()] if path.parent.is_dir() else []
+        near: list[str] = []
+        with contextlib.suppress(OSError):
+            near = [str(path.with_name(name)) for name in os.listdir(path.parent)]
         raise KnowledgeError(
-            f"there is no file or folder {shown(source)}",
-            did_you_mean(str(path), near) or "Text can be added in the cell: %%rag_add",
+            f"there is no file or folder {_short(source)}",
+            shown(did_you_mean(str(path), near)) or "Text can be added in the cell: %%rag_add",
         )
+
+
+def _short(source: str) -> str:
+    """What a person typed, fit for one line: it may be a text where a name was wanted."""
+    return shown(source if len(source) <= _LONGEST_NAME else f"{source[:_LONGEST_NAME]}…")
 
 
 def _below(folder: Path) -> Iterator[str]:
@@ -176,7 +256,7 @@ def _below(folder: Path) -> Iterator[str]:
         yield from (os.path.join(place, name) for name in sorted(files) if not name.startswith("."))
 
 
-def _from_file(name: str) -> Document:
+def _from_file(name: str, root: Path | None) -> Document:
     path = Path(name)
     try:
         if not path.is_file():  # reading a pipe or a device could wait for ever
@@ -186,7 +266,7 @@ def _from_file(name: str) -> Document:
         data = path.read_bytes()
     except OSError as error:
         raise KnowledgeError(f"{shown(name)} cannot be read: {error.strerror}", "Look at its permissions") from error
-    return document(data, source_name(name), path.suffix.lower())
+    return dataclasses.replace(document(data, source_name(name, root), path.suffix.lower()), file=True)
 
 
 def _from_address(address: str, private: bool) -> Document:

@@ -14,19 +14,18 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import logging
 import os
 import shutil
 import sys
-import tempfile
-import time
-import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from .. import cache_folders
+from ..quiet import quiet
 from .batches import by_length
 
 if TYPE_CHECKING:
@@ -40,7 +39,6 @@ _BUDGET = 1024  # tokens in a batch, padding included: what is computed stays in
 _STEP = 8  # lengths are padded to multiples of it: each new shape costs a tenth of a batch to prepare
 _PROMPTS = {"document": ("document", "passage", "corpus"), "question": ("query",), "text": ()}
 _REFUSED = "refused.json"
-_ABANDONED = 3600  # seconds after which an unfinished folder belongs to a kernel that was killed
 # What goes wrong in a conversion shows in these: padding, cutting, case, accents, line ends, emptiness.
 _PROBES = (
     "",
@@ -66,8 +64,6 @@ class CompiledModel:
     """
 
     def __init__(self, folder: Path) -> None:
-        openvino = _openvino()
-
         about = json.loads((folder / "about.json").read_text("utf-8"))
         try:
             self.dimension = int(about["dimension"])
@@ -82,7 +78,7 @@ class CompiledModel:
             self._cutting.enable_truncation(self._limit)
         # Several batches at once, each on few threads: they need not wait for one another.
         options = {"PERFORMANCE_HINT": "THROUGHPUT"} | ({"INFERENCE_PRECISION_HINT": precision} if precision else {})
-        compiled = openvino.Core().compile_model(folder / "model.xml", "CPU", options)
+        compiled = _compiled(folder / "model.xml", options)
         count = compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
         self._requests = [compiled.create_infer_request() for _ in range(count)]
 
@@ -146,6 +142,18 @@ class CompiledModel:
         return [ids, mask]
 
 
+def _compiled(graph: Path, options: Mapping[str, str]) -> Any:
+    """A graph compiled for the processor, in a thread that ends at once.
+
+    OpenVINO gives the thread in which it begins another stack for signal handlers, and frees that stack with its
+    last model, in whichever thread that is. Had it begun in the main thread, whose handlers Python runs on that
+    stack, the next interrupt would end the kernel.
+    """
+    openvino = _openvino()
+    with ThreadPoolExecutor(max_workers=1) as thread:
+        return thread.submit(lambda: openvino.Core().compile_model(graph, "CPU", dict(options))).result()
+
+
 def _tokenizer(path: Path) -> Any:
     from tokenizers import Tokenizer
 
@@ -177,14 +185,11 @@ def cache_folder(place: Path) -> Path:
 
     The name is made of the path, size and time of each of the model's files: new files, another copy.
     """
-    import platformdirs
-
-    root = Path(os.environ.get("LLM_MAGICS_CACHE") or platformdirs.user_cache_dir("llm_magics")) / "openvino"
     digest = hashlib.sha256(f"{_FORMAT}\n{place.resolve()}".encode("utf-8", "surrogateescape"))
     for path in sorted(path for path in place.rglob("*") if path.is_file()):
         about = path.stat()
         digest.update(f"\n{path.relative_to(place)} {about.st_size} {about.st_mtime_ns}".encode("utf-8", "replace"))
-    return root / f"{place.name}-{digest.hexdigest()[:16]}"
+    return cache_folders.cache_folder("openvino") / f"{place.name}-{digest.hexdigest()[:16]}"
 
 
 def opened(folder: Path) -> CompiledModel | None:
@@ -213,32 +218,12 @@ def convert(model: Any, folder: Path) -> CompiledModel | None:
     Returns:
         The copy; None where the model cannot be converted, its vectors differ or there is no room.
     """
-    unfinished: Path | None = None
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        _sweep(folder)
-        unfinished = Path(tempfile.mkdtemp(prefix=".converting-", dir=folder.parent))
+    with contextlib.suppress(OSError), cache_folders.written_whole(folder, "converting") as unfinished:
         if not _written(model, unfinished):
             for path in unfinished.iterdir():
                 path.unlink()
             (unfinished / _REFUSED).write_text("{}", "utf-8")
-        unfinished.chmod(0o755)  # mkdtemp's 0700 would hide a shared cache from its other users
-        with contextlib.suppress(OSError):  # another kernel was faster
-            unfinished.rename(folder)
-        return opened(folder)
-    except OSError:
-        return None
-    finally:
-        if unfinished is not None:
-            shutil.rmtree(unfinished, ignore_errors=True)
-
-
-def _sweep(folder: Path) -> None:
-    """Remove a damaged copy of this model, and what killed kernels left."""
-    shutil.rmtree(folder, ignore_errors=True)
-    for left in folder.parent.glob(".converting-*"):
-        if time.time() - left.stat().st_mtime > _ABANDONED:
-            shutil.rmtree(left, ignore_errors=True)
+    return opened(folder)
 
 
 def _written(model: Any, folder: Path) -> bool:
@@ -250,8 +235,7 @@ def _written(model: Any, folder: Path) -> bool:
         return False
     (folder / "tokenizer.json").write_text(tokenizer.to_str(), "utf-8")
     try:
-        with warnings.catch_warnings(), _quiet():
-            warnings.simplefilter("ignore")  # of the tracer: the probes tell what it got wrong
+        with quiet():  # the tracer's warnings too: the probes tell what it got wrong
             graph = _graph(model)
         openvino.save_model(graph, folder / "model.xml")
         for precision in ("", "f32"):
@@ -322,16 +306,3 @@ def _openvino() -> Any:
     import openvino
 
     return openvino
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    loggers = [logging.getLogger(name) for name in ("transformers", "sentence_transformers")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)

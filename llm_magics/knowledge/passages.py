@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import PurePosixPath
 from typing import Protocol, TypeVar
@@ -83,8 +84,14 @@ def in_groups(sources: Iterable[C], size: int) -> Iterator[list[C]]:
 
 def place_of(labels: Sequence[str]) -> str:
     """Where a passage stands, from the places of its chunks in order."""
-    different = list(dict.fromkeys(labels))
-    return different[0] if len(different) == 1 else f"{different[0]} to {different[-1]}"
+    first, last = labels[0], labels[-1]
+    if first == last or last.startswith(f"{first} > "):  # what follows a heading leads into the one below it
+        return last
+    paths = first.split(" > "), last.split(" > ")
+    above = zip(paths[0][:-1], paths[1][:-1], strict=False)
+    shared = len(list(itertools.takewhile(lambda pair: pair[0] == pair[1], above)))
+    from_, to = (" > ".join(path[shared:]) for path in paths)
+    return " > ".join([*paths[0][:shared], f"{from_} to {to}"])
 
 
 def heading(document: Document, chunk: Chunk) -> str:

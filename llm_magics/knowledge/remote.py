@@ -18,11 +18,11 @@ import uuid
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError, KnowledgeError, LLMMagicsError, MissingPackageError, did_you_mean
-from ..messages import Passage, RetrievalRequest, Splitting
-from ..results import Added, IndexingProgress
+from ..values.knowledge import Added, IndexingProgress, Passage, RetrievalRequest, Splitting
 from .base import Chunk, Document, shown
 from .keywords import KeywordIndex, matches
 from .passages import fused, grouped, heading, in_groups, place_of, unit
@@ -91,6 +91,8 @@ class StoreBase:
             )
         self.name = name
         self.store = store
+        self.root = Path.cwd()
+        self.embedder = None
         self._known: dict[str, int] = {}  # chunks of the sources that this session met
         self._keeps_metadata = False  # seen once
 
@@ -157,6 +159,9 @@ class StoreBase:
         self._known.update({source: count for source, count in again.items() if source not in self._known})
         seconds = time.perf_counter() - began
         return Added(len(waiting) - changed, changed, len(latest) - len(waiting), total, seconds)
+
+    def document(self, source: str) -> None:
+        """None: the database has the text."""
 
     def remove(self, source: str) -> int:
         """Take a source out; returns how many chunks it had.

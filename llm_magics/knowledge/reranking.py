@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..errors import MissingPackageError, ModelNotFoundError
+from ..errors import ModelNotFoundError
 from .base import shown
-from .embeddings import loaded_quietly
+from .opening import opening
 
 CANDIDATES = 30  # passages that are looked at again
 
@@ -52,15 +52,8 @@ class Reranker:
 
 
 def _open(name: str) -> Any:
-    try:
+    hint = "Name a Hub id, such as cross-encoder/ms-marco-MiniLM-L6-v2, or a folder"
+    with opening(ModelNotFoundError(f"there is no cross-encoder {shown(name)}", hint), RuntimeError):
         from sentence_transformers import CrossEncoder
-    except ImportError as error:
-        raise MissingPackageError(error.name or "sentence_transformers", "embeddings") from error
-    try:
-        with loaded_quietly():
-            return CrossEncoder(str(Path(name).expanduser()), trust_remote_code=False)
-    except (OSError, ValueError, RuntimeError) as error:
-        raise ModelNotFoundError(
-            f"there is no cross-encoder {shown(name)}",
-            "Name a Hub id, such as cross-encoder/ms-marco-MiniLM-L6-v2, or a folder",
-        ) from error
+
+        return CrossEncoder(str(Path(name).expanduser()), trust_remote_code=False)

@@ -104,7 +104,7 @@ def read(folder: Path) -> Saved:
         KnowledgeError: nothing was saved there, or it is truncated, edited or from a newer version.
     """
     name = shown(str(folder))
-    if not folder.is_dir():
+    if not os.path.isdir(folder):  # folder.is_dir() raises where the name is too long
         raise KnowledgeError(f"there is no folder {name}", "%rag_add --save DIR makes one")
     for _ in range(3):  # another kernel may be saving: then the manifest changes
         manifest = _manifest(folder)
@@ -117,6 +117,42 @@ def read(folder: Path) -> Saved:
     path = files[wrong[0]]
     state = "was changed or cut off after it was saved" if path.is_file() else "is missing"
     raise KnowledgeError(f"{path.name} in {name} {state}", "Add the documents again, or load another copy")
+
+
+def about(folder: Path) -> dict[str, Any]:
+    """What a saved base says of itself; its data files are not looked at.
+
+    Raises:
+        KnowledgeError: as ``read``.
+    """
+    return _manifest(folder)
+
+
+def remove(folder: Path) -> None:
+    """Take a saved base off the disk, the manifest first. What else lies in the folder stays.
+
+    Raises:
+        KnowledgeError: it cannot be.
+    """
+    try:
+        names = _named(folder)
+        for name in (MANIFEST, *names):
+            (folder / name).unlink(missing_ok=True)
+    except OSError as error:
+        raise KnowledgeError(
+            f"the knowledge base in {shown(str(folder))} could not be removed: {error.strerror}",
+            "Look at the folder's permissions",
+        ) from error
+    with contextlib.suppress(OSError):  # something else is in it
+        folder.rmdir()
+
+
+def path_from(folder: Path, place: Path) -> str:
+    """A place as a path from a folder, so that both can be moved together."""
+    try:
+        return os.path.relpath(place, folder.absolute())
+    except ValueError:  # another drive
+        return str(place)
 
 
 def damaged(folder: Path, reason: str) -> KnowledgeError:

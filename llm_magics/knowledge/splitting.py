@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from ..errors import InputError, MissingPackageError, did_you_mean
-from ..messages import Splitting
+from ..values.knowledge import Splitting
 from .base import Chunk, Document
 
 SPLITTERS = ("recursive", "character", "markdown", "html", "code", "token", "none")

@@ -11,6 +11,7 @@ import contextlib
 import dataclasses
 import hashlib
 import json
+import os
 import signal
 import threading
 import time
@@ -20,8 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import KnowledgeError, did_you_mean
-from ..messages import Passage, RetrievalRequest, Splitting
-from ..results import Added, IndexingProgress
+from ..values.knowledge import Added, IndexingProgress, Passage, RetrievalRequest, Splitting
 from . import saving
 from .base import Chunk, Document, TextEmbedder, shown
 from .keywords import KeywordIndex, matches
@@ -53,13 +53,15 @@ class KnowledgeBase:
     Args:
         name: what a person calls it.
         embedder: makes the vectors; the base is bound to its model.
+        root: the folder from which its files are called; the working folder unless given.
 
     Raises:
         MissingPackageError: faiss is not installed.
     """
 
-    def __init__(self, name: str, embedder: TextEmbedder) -> None:
+    def __init__(self, name: str, embedder: TextEmbedder, *, root: Path | None = None) -> None:
         self.name = name
+        self.root = root or Path.cwd()
         self.embedder = embedder
         self._sources: dict[str, _Source] = {}
         self._where: dict[int, tuple[str, int]] = {}  # number of a vector -> source, place among its chunks
@@ -222,16 +224,18 @@ class KnowledgeBase:
         Raises:
             KnowledgeError: the folder holds something else or cannot be written to.
         """
-        self._vectors.fit()
-        about = {
-            "name": self.name,
-            "embedding": self.embedder.name,
-            "dimension": self.embedder.dimension,
-            "chunks": len(self),
-            "sources": len(self._sources),
-            "index": self.index,
-        }
-        saving.write(Path(folder), about, map(_as_json, self._sources.values()), self._vectors.write)
+        with self._lock:
+            self._vectors.fit()
+            about = {
+                "name": self.name,
+                "embedding": self.embedder.name,
+                "dimension": self.embedder.dimension,
+                "chunks": len(self),
+                "sources": len(self._sources),
+                "index": self.index,
+                "root": saving.path_from(Path(folder), self.root),
+            }
+            saving.write(Path(folder), about, map(_as_json, self._sources.values()), self._vectors.write)
 
     @classmethod
     def load(
@@ -251,7 +255,8 @@ class KnowledgeBase:
         saved = saving.read(path)
         model = str(saved.about.get("embedding"))
         maker = embedder(model) if callable(embedder) else embedder
-        base = cls(name or str(saved.about.get("name")), maker)
+        root = Path(os.path.normpath(path.absolute() / str(saved.about.get("root", Path.cwd()))))
+        base = cls(name or shown(str(saved.about.get("name"))), maker, root=root)
         if maker.name != model:
             raise KnowledgeError(
                 f"the knowledge base in {shown(str(folder))} was made with {model}, not {maker.name}",
@@ -301,7 +306,8 @@ class KnowledgeBase:
 
     def _restore(self, line: dict[str, Any]) -> None:
         names = ("text", "source", "kind", "page_word", "title", "metadata")
-        document = Document(**{name: line[name] for name in names}, pages=tuple(line["pages"]))
+        origin = {name: line[name] for name in ("file", "variable") if name in line}
+        document = Document(**{name: line[name] for name in names}, pages=tuple(line["pages"]), **origin)
         chunks = [Chunk(start, end, place) for _, start, end, place in line["chunks"]]
         source = _Source(document, line["digest"], chunks, [number for number, *_ in line["chunks"]])
         self._sources[document.source] = source
@@ -439,6 +445,8 @@ def _as_json(source: _Source) -> dict[str, Any]:
         "page_word": document.page_word,
         "title": document.title,
         "metadata": dict(document.metadata),
+        "file": document.file,
+        "variable": document.variable,
         "chunks": [
             (number, chunk.start, chunk.end, chunk.place)
             for number, chunk in zip(source.numbers, source.chunks, strict=True)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
-from ..messages import AskRequest
 from .parsing import Parser, escaped, number, one_of, variable, whole_number
+
+if TYPE_CHECKING:
+    from ..values.asking import AnswerSchema, AskRequest
 
 
 def add_asking(parser: Parser) -> None:
@@ -29,20 +32,31 @@ def add_asking(parser: Parser) -> None:
     add("-o", "--out", type=variable, metavar="VAR", help="variable that gets the answer")
     formats = one_of("markdown", "text", "json", "code", also={"md": "markdown"})
     add("-f", "--format", type=formats, metavar="FORM", help="markdown, text, json or code")
+    add("--schema", metavar="VAR|FILE", help="pydantic class, JSON schema or .json file that the answer follows")
     add("--no-stream", action="store_true", help="shows the answer when it is complete")
     add("--no-history", action="store_true", help="neither sends the conversation nor keeps this exchange")
     add("--no-interpolate", action="store_true", help="leaves {{...}} as it is")
     add("--dry-run", action="store_true", help="shows the exact prompt and its tokens; runs nothing")
 
 
-def ask_request(args: argparse.Namespace, cell: str, run: int) -> AskRequest:
+def add_rows(parser: Parser) -> None:
+    """The options that ask for every row of a table."""
+    add = parser.add_argument_group("table").add_argument
+    add("--over", metavar="DATAFRAME", help="one answer a row, {{row.column}} in the cell; the table goes to -o")
+    add("--column", default="", metavar="NAME", help="with --over: the column whose text is asked, below the cell's")
+
+
+def ask_request(args: argparse.Namespace, cell: str, run: int, schema: AnswerSchema | None = None) -> AskRequest:
     """The common options as a value.
 
     Args:
         args: parsed options of ``add_asking``.
         cell: identity of the notebook cell.
         run: which execution of the cell it is.
+        schema: what ``--schema`` names.
     """
+    from ..values.asking import AskRequest
+
     return AskRequest(
         model=args.model,
         system=args.system,
@@ -56,4 +70,5 @@ def ask_request(args: argparse.Namespace, cell: str, run: int) -> AskRequest:
         history=not args.no_history,
         cell=cell,
         run=run,
+        schema=schema,
     )

@@ -16,7 +16,7 @@ _VALUES = {
     "model-max-length": "--max-length", "lora-r": "--lora-r", "lora-alpha": "--lora-alpha",
     "lora-dropout": "--lora-dropout", "target-modules": "--target-modules", "lr": "--lr", "epochs": "--epochs",
     "batch-size": "--batch-size", "gradient-accumulation": "--gradient-accumulation", "trainer": "--trainer",
-    "seed": "--seed", "quantization": "--quantization",
+    "seed": "--seed", "quantization": "--quantization", "text-column": "--text-column",
 }  # fmt: skip
 _SWITCHES = {
     "train": (), "use-peft": (), "peft": (), "use-int4": ("--quantization", "nf4"),
@@ -24,6 +24,9 @@ _SWITCHES = {
     "disable-gradient-checkpointing": (),
 }  # fmt: skip
 _QUANTIZATIONS = {"int4": "nf4"}
+# These are left out: what they ask for is done otherwise here, or always.
+_LEFT_OUT = {"mixed-precision", "warmup-ratio", "padding", "logging-steps"}
+_COMMAND = ("!autotrain", "autotrain", "llm")  # how its line begins in a shell
 # These are AutoTrain's alone: with one of them on the line, it is one of AutoTrain's.
 _MARKS = {
     "train", "project-name", "data-path", "use-peft", "peft", "use-int4", "use-int8", "learning-rate",
@@ -38,11 +41,11 @@ class Translated:
 
     Attributes:
         words: what ``%llm_finetune`` takes.
-        changes: which flag became which, for a person; empty for a line that was ours.
+        changes: pairs of AutoTrain's flag and ours; empty for a line that was ours.
     """
 
     words: tuple[str, ...]
-    changes: tuple[str, ...]
+    changes: tuple[tuple[str, str], ...]
 
 
 def translate(words: Sequence[str]) -> Translated:
@@ -54,21 +57,27 @@ def translate(words: Sequence[str]) -> Translated:
     if not any(_flag(word) in _MARKS for word in words if word.startswith("--")):
         return Translated(tuple(words), ())
     made: list[str] = []
-    changes: list[str] = []
+    changes: list[tuple[str, str]] = []
+    while words and words[0] in _COMMAND:
+        words = words[1:]
     rest = iter([*(["--backend", "autotrain"] if "--backend" not in words else []), *words])
     for word in rest:
         flag = _flag(word) if word.startswith("--") else ""
         if flag in _SWITCHES:
             ours = _SWITCHES[flag]
             made += ours
-            changes.append(f"{word} → {' '.join(ours) or 'always so'}")
+            changes.append((word, " ".join(ours) or "always so"))
         elif flag in _VALUES:
             value = word.partition("=")[2] or next(rest, "")
             value = _QUANTIZATIONS.get(value, value) if flag == "quantization" else value
             ours_flag = _VALUES[flag]
             made += [ours_flag, value] if ours_flag else [value]
             if word.partition("=")[0] != ours_flag:
-                changes.append(f"{word.partition('=')[0]} → {ours_flag or 'DATA'}")
+                changes.append((word.partition("=")[0], ours_flag or "DATA"))
+        elif flag in _LEFT_OUT:
+            if "=" not in word:
+                next(rest, "")
+            changes.append((word.partition("=")[0], "left out"))
         else:
             made.append(word)
     return Translated(tuple(made), tuple(changes))

@@ -9,15 +9,17 @@ from ..display import formatters
 from ..session import Session
 from ..settings import load_settings
 from .completion import Completion
-from .declare import Method
+from .declare import Declared, Method
+from .evaluation import EvaluationMagics
+from .finetuning import FinetuningMagics, unattended
 from .input_lines import InputLines
 from .model import ModelMagics
 from .notebook import NotebookMagics
-from .parsing import Parser
+from .panel import PanelMagics
 from .prompting import PromptingMagics
 from .rag import RagMagics
 
-GROUPS = (ModelMagics, PromptingMagics, RagMagics, NotebookMagics)
+GROUPS = (ModelMagics, PromptingMagics, RagMagics, FinetuningMagics, EvaluationMagics, PanelMagics, NotebookMagics)
 _ATTRIBUTE = "_llm_magics"
 
 
@@ -53,7 +55,8 @@ class Extension:
     def __init__(self, shell: Any) -> None:
         self._shell = shell
         self.session = Session(load_settings(shell.config))
-        self._magics = [pair for group in GROUPS for pair in group(shell, self.session).magics()]
+        self._groups = [group(shell, self.session) for group in GROUPS]
+        self._magics = [pair for group in self._groups for pair in group.magics()]
         self._before: dict[tuple[str, str], Method | None] = {}
         self._input = InputLines()
         self._completion = Completion(self.session)
@@ -67,10 +70,14 @@ class Extension:
         self._shell.Completer.custom_matchers.append(self._completion)
         atexit.register(self.session.close)
         self._register()
+        if line := unattended(self.session):
+            print(line)
 
     def unload(self) -> None:
         """Undo ``load``; magics of others that had our names are theirs again."""
         self._unregister()
+        for group in self._groups:
+            group.close()
         atexit.unregister(self.session.close)
         self._shell.Completer.custom_matchers.remove(self._completion)
         self._shell.input_transformers_cleanup.remove(self._input)
@@ -91,16 +98,16 @@ class Extension:
 
     def _register(self) -> None:
         prefix = self.session.settings.prefix
-        names: dict[str, Parser] = {}
-        for parser, function in self._magics:
-            name = prefix + parser.magic
-            names[name] = parser
-            for kind in ("line", "cell") if parser.kind == "line_cell" else ("line",):
+        names: dict[str, Declared] = {}
+        for declared, function in self._magics:
+            name = prefix + declared.magic
+            names[name] = declared
+            for kind in ("line", "cell") if declared.kind == "line_cell" else ("line",):
                 # Not register_function: it also keeps the function in an object that nothing is ever taken out of.
                 magics = self._shell.magics_manager.magics[kind]
                 self._before[kind, name] = magics.get(name)
                 magics[name] = function
-        self._input.names = self._completion.parsers = names
+        self._input.names = self._completion.magics = names
         taken = sorted({(name, _owner(other)) for (_, name), other in self._before.items() if other is not None})
         for name, owner in taken:
             print(

@@ -4,6 +4,8 @@
 ``%%llm`` line without a body is refused by IPython itself, with a traceback in a notebook. Both
 become ordinary calls: the first of the line magic, the second of the cell magic with an empty cell,
 or of the line magic for ``%%llm --help``. ``%llm?`` stays help.
+
+A cell that holds lines such as ``>>> 1 + 1`` becomes a call too: IPython would take the ``>>>`` away.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 _LINE = re.compile(r"(?P<before>\s*(?:[^\W\d][\w.\[\]]*\s*=\s*)?)%(?P<name>\w+)\s+(?P<rest>\S.*\?\s*;?)\s*$")
 _CELL = re.compile(r"%%(?P<name>\w+)(?:\s+(?P<rest>.*\S))?\s*$")
+_PROMPT = re.compile(r"\s*(?:>>>|\.\.\.|In \[\d+\]:)")
 _HELP = ("-h", "--help", "help")
 
 
@@ -20,7 +23,7 @@ class InputLines:
     """An input transformer of IPython.
 
     Attributes:
-        names: the names of our magics, with their parsers as values.
+        names: the names of our magics, as keys.
     """
 
     def __init__(self) -> None:
@@ -31,8 +34,13 @@ class InputLines:
         filled = [line for line in lines if line.strip()]
         if filled and filled[0].startswith("%%"):
             found = _CELL.match(filled[0])
-            if found and found["name"] in self.names and len(filled) == 1:
+            if found is None or found["name"] not in self.names:
+                return list(lines)
+            if len(filled) == 1:
                 return [_empty_cell(found["name"], found["rest"] or "")]
+            if any(_PROMPT.match(line) for line in lines):
+                body = "".join(lines[list(lines).index(filled[0]) + 1 :])
+                return [f"get_ipython().run_cell_magic({found['name']!r}, {found['rest'] or ''!r}, {body!r})\n"]
             return list(lines)
         return list(self._rewritten(lines))
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
-from ..display.tables import show_table
 from ..errors import InputError
-from ..messages import ModelRequest
-from ..results import ModelInfo
 from .declare import MagicGroup, magic
 from .parsing import Parser, one_of, whole_number
 
-_COLUMNS = ("name", "model", "engine", "device", "parameters", "weights", "memory", "context")
+if TYPE_CHECKING:
+    from ..values.models import ModelInfo, ModelRequest
+
+_COLUMNS = ("name", "model", "engine", "device", "parameters", "weights", "memory", "cached", "context")
 
 
 def _load_options(parser: Parser) -> None:
@@ -21,16 +22,19 @@ def _load_options(parser: Parser) -> None:
         nargs="?",
         default="",
         metavar="MODEL",
-        help="alias, Hub id, folder or .gguf file",
+        help="alias, Hub id, folder, .gguf file, tuned model, or NAME@http://host:8000/v1",
     )
     add("--as", dest="name", default="", metavar="NAME", help="what to call it")
-    engine = one_of("auto", "transformers", "llamacpp")
-    add("--engine", type=engine, default="auto", metavar="ENGINE", help="auto, transformers, or llamacpp for .gguf")
+    engine = one_of("auto", "transformers", "llamacpp", "server")
+    add(
+        "--engine", type=engine, default="auto", metavar="ENGINE", help="auto, transformers, llamacpp (.gguf) or server"
+    )
     quantize = one_of("auto", "nf4", "int8", "none")
     add("-q", "--quantize", type=quantize, default="auto", metavar="WAY", help="auto, nf4 (4-bit), int8 or none")
     dtype = one_of("auto", "float32", "bfloat16", "float16")
     add("--dtype", type=dtype, default="auto", metavar="TYPE", help="auto, float32, bfloat16 or float16")
     add("--device-map", default="auto", metavar="DEVICE", help="auto, cpu, cuda or cuda:0")
+    add("--adapter", default="", metavar="PATH", help="LoRA adapter to put on it, such as finetuned/my-tuned")
     add("--revision", default="", metavar="REV", help="branch, tag or commit on the Hub")
     add("--chat-template", default="", metavar="NAME|FILE", help="llama-2, chatml, zephyr, alpaca, guanaco or a file")
     add(
@@ -54,7 +58,11 @@ class ModelMagics(MagicGroup):
         "llm_load",
         "line",
         options=_load_options,
-        examples=["%llm_load smollm2", "%llm_load meta-llama/Llama-2-7b-chat-hf -q nf4 --as llama"],
+        examples=[
+            "%llm_load smollm2",
+            "%llm_load meta-llama/Llama-2-7b-chat-hf -q nf4 --as llama",
+            "%llm_load Qwen/Qwen3-32B@http://gpu.example.org:8000/v1 --as qwen",
+        ],
     )
     def llm_load(self, args: argparse.Namespace) -> None:
         """Open a model in this session, replacing the one of that name; alone, show what is open."""
@@ -70,9 +78,12 @@ class ModelMagics(MagicGroup):
         """Close a model, and show the memory that came back."""
         freed = self.session.unload(args.name)
         back = max(0, freed.before - freed.after)
+        left = self.session.models
+        held = f"; {' and '.join(freed.sharing)} still {'holds' if len(freed.sharing) == 1 else 'hold'} its weights"
         print(
             f"{freed.name} is closed: {_size(back)} of {freed.place} came back "
-            f"({_size(freed.before)} before, {_size(freed.after)} now)"
+            f"({_size(freed.before)} before, {_size(freed.after)} now){held if freed.sharing else ''}"
+            + (f"; {left[-1].name} is still open and answers next" if left else "")
         )
 
     @magic(
@@ -89,16 +100,19 @@ class ModelMagics(MagicGroup):
         self.session.login()
 
     def _show_models(self) -> None:
+        from ..display.tables import show_table
+
         models = self.session.models
         rows = [
             (
                 info.name,
-                info.source.rpartition("/")[2],
+                _model(info),
                 info.engine,
                 info.device,
                 _count(info.parameters),
                 _weights(info),
-                _size(info.memory),
+                _size(info.memory) if info.memory or info.engine != "server" else "-",
+                _size(info.cached) if info.cached else "",
                 info.context,
             )
             for info in reversed(models)
@@ -112,6 +126,8 @@ class ModelMagics(MagicGroup):
 
 
 def _request(args: argparse.Namespace) -> ModelRequest:
+    from ..values.models import ModelRequest
+
     return ModelRequest(
         args.model,
         engine=args.engine,
@@ -122,10 +138,13 @@ def _request(args: argparse.Namespace) -> ModelRequest:
         chat_template=args.chat_template,
         context=args.context,
         trust_remote_code=args.trust_remote_code,
+        adapter=args.adapter,
     )
 
 
 def _figures(info: ModelInfo) -> list[str]:
+    if info.engine == "server":
+        return [f"on the server {info.device}", f"context {info.context}"]
     return [
         f"{_count(info.parameters)} parameters",
         f"{_weights(info)} on {info.device}, by {info.engine}",
@@ -135,12 +154,21 @@ def _figures(info: ModelInfo) -> list[str]:
     ]
 
 
+def _model(info: ModelInfo) -> str:
+    """The last part of an id or a path; of a server's model, without the address."""
+    return info.source.partition("@http")[0].rpartition("/")[2]
+
+
 def _weights(info: ModelInfo) -> str:
+    if not info.dtype:
+        return "-"  # a server does not tell
     return info.dtype if info.quantization == "none" else f"{info.quantization} + {info.dtype}"
 
 
 def _count(number: int) -> str:
-    """``135 M``, ``6.7 B``."""
+    """``135 M``, ``6.7 B``; a dash where it is not known."""
+    if not number:
+        return "-"
     return f"{number / 1e9:.1f} B" if number >= 1e9 else f"{number / 1e6:.0f} M"
 
 

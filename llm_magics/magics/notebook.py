@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import shutil
 import time
 
-from ..display.tables import show_table
 from ..errors import InputError
 from .declare import MagicGroup, magic
 from .parsing import Parser, whole_number
@@ -53,6 +53,8 @@ class NotebookMagics(MagicGroup):
     )
     def llm_config(self, args: argparse.Namespace) -> None:
         """Show the settings, or change some."""
+        from ..display.tables import show_table
+
         settings = self.session.settings
         if len(args.change) == 1 and args.change[0] in settings.names():
             names = args.change
@@ -65,11 +67,14 @@ class NotebookMagics(MagicGroup):
         show_table("%llm_config", ("setting", "value", "what it does"), rows, shell=self.shell, note=note)
 
     def _show_history(self, text: str, count: int | None) -> None:
+        from ..display.tables import show_table
+
         shown = self.session.history.find(text, count or 20)
         rows = [
             (
                 time.strftime("%H:%M:%S", time.localtime(exchange.time)),
-                f"%%{exchange.answer.method}" + (" (replaced)" if exchange.replaced else ""),
+                f"%%{exchange.answer.method}"
+                + (" (replaced)" if exchange.replaced else " (compared)" if exchange.compared else ""),
                 exchange.answer.model,
                 _short(exchange.question),
                 _short(exchange.answer.text or "(no final answer)"),
@@ -80,7 +85,8 @@ class NotebookMagics(MagicGroup):
         total = len(self.session.history)
         note = f"{len(rows)} of {total} exchanges" if total else "nothing has been asked yet"
         columns = ("time", "magic", "model", "question", "answer", "tokens")
-        show_table("%llm_history", columns, rows, shell=self.shell, note=note)
+        width = shutil.get_terminal_size().columns
+        show_table("%llm_history", columns, rows, shell=self.shell, note=note, width=width)
 
 
 def _change(text: str) -> tuple[str, str]:

@@ -67,7 +67,11 @@ class Parser(argparse.ArgumentParser):
         return [action for action in self._actions if not action.option_strings]
 
     def read(
-        self, line: str, cell: str | None, fill: Callable[[str], str] = lambda part: part
+        self,
+        line: str,
+        cell: str | None,
+        fill: Callable[[str], str] = lambda part: part,
+        fill_for_rows: Callable[[str], str] = lambda part: part,
     ) -> tuple[argparse.Namespace, str]:
         """Parse a magic's line.
 
@@ -75,6 +79,7 @@ class Parser(argparse.ArgumentParser):
             line: what follows the magic's name.
             cell: the cell's body; None for a line magic.
             fill: replaces ``{{expr}}`` in an option's value, before it is converted, and in the prompt.
+            fill_for_rows: does so in a prompt that is asked for every row of ``--over``.
 
         Returns:
             The options, and the prompt (the cell, or the rest of the line).
@@ -85,11 +90,13 @@ class Parser(argparse.ArgumentParser):
         """
         words, rest = self._options_first(line) if self.prompt else (split(line), "")
         if "--no-interpolate" in words:
-            fill = str
+            fill = fill_for_rows = str
+        over = any(word.partition("=")[0] == "--over" for word in words)
+        fill_prompt = fill_for_rows if over else fill
         if not self.prompt:
             return self.parse_words(words, fill), "" if cell is None else fill(cell)
         if cell is None:
-            return self.parse_words(words, fill), fill(rest)
+            return self.parse_words(words, fill), fill_prompt(rest)
         if rest:
             first = rest.split()[0]
             if first == "help":
@@ -98,7 +105,7 @@ class Parser(argparse.ArgumentParser):
                 f"{self.prog} does not know {first!r} on its first line",
                 self._nearest(first) or f"The {self.prompt} goes on the lines below it",
             )
-        return self.parse_words(words, fill), fill(cell)
+        return self.parse_words(words, fill), fill_prompt(cell)
 
     def parse_words(self, words: Sequence[str], fill: Callable[[str], str] = str) -> argparse.Namespace:
         """Parse words that are split already; ``fill`` as in ``read``."""
@@ -324,6 +331,18 @@ def comma_list(text: str) -> tuple[str, ...]:
     if not values:
         raise argparse.ArgumentTypeError(f"cannot be {text!r}. It takes values with commas, such as yes,no")
     return values
+
+
+def numbers(example: str) -> Callable[[str], tuple[float, ...]]:
+    """Several numbers with commas between them; ``example`` is shown where one is none."""
+
+    def convert(text: str) -> tuple[float, ...]:
+        try:
+            return tuple(float(value) for value in comma_list(text))
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"cannot be {text!r}. It takes numbers, such as {example}") from None
+
+    return convert
 
 
 def escaped(text: str) -> str:

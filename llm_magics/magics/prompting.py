@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import functools
 from typing import Any
 
-from .arguments import add_asking
+from .arguments import add_asking, add_rows
 from .asking import AskingGroup
 from .declare import magic
 from .parsing import Parser, comma_list, one_of, whole_number
@@ -13,12 +14,18 @@ from .parsing import Parser, comma_list, one_of, whole_number
 
 def _llm_options(parser: Parser) -> None:
     add_asking(parser)
+    add_rows(parser)
 
 
 def _fewshot_options(parser: Parser) -> None:
     add = parser.add_argument
     add("-e", "--examples", metavar="VAR|FILE", help="variable, CSV or JSON Lines file with more examples")
-    add("-k", type=whole_number("4", 1), metavar="N", help="how many examples to use; all unless given")
+    add(
+        "-k",
+        type=whole_number("4", 1),
+        metavar="N",
+        help="how many examples; all, or the 8 most similar, unless given",
+    )
     select = one_of("all", "first", "balanced", "similar")
     add("--select", type=select, default="all", metavar="WAY", help="all, first, balanced, or similar to the question")
     add(
@@ -28,7 +35,17 @@ def _fewshot_options(parser: Parser) -> None:
         metavar="A,B,C",
         help="the only possible answers; shows how probable each is",
     )
+    decide = one_of("blend", "calibrated", "model")
+    add(
+        "--decide",
+        type=decide,
+        metavar="WAY",
+        help="what decides between choices: model (its own probabilities), calibrated (what it leans to anyway is "
+        "taken out; the default where each choice has an example), or blend (with how near the examples of each "
+        "are; the default with --select similar)",
+    )
     add_asking(parser)
+    add_rows(parser)
 
 
 def _cot_options(parser: Parser) -> None:
@@ -38,6 +55,7 @@ def _cot_options(parser: Parser) -> None:
     add("--votes", type=whole_number("5", 1), default=1, metavar="N", help="samples N chains and takes the majority")
     add("-e", "--examples", metavar="VAR|FILE", help="variable, CSV or JSON Lines file with worked examples")
     add_asking(parser)
+    add_rows(parser)
 
 
 class PromptingMagics(AskingGroup):
@@ -52,7 +70,7 @@ class PromptingMagics(AskingGroup):
     )
     def llm(self, args: argparse.Namespace) -> Any:
         """Ask the model, with this notebook's conversation so far."""
-        return self.show(args, self.session.ask(args.text, self.request(args)))
+        return self.answer(args, self.session.ask)
 
     @magic(
         "fewshot",
@@ -68,15 +86,8 @@ class PromptingMagics(AskingGroup):
     )
     def fewshot(self, args: argparse.Namespace) -> Any:
         """Ask with worked examples: an instruction, lines of `input => output`, and the question."""
-        stream = self.session.ask_fewshot(
-            args.text,
-            self.request(args),
-            given=self.examples(args.examples),
-            k=args.k,
-            select=args.select,
-            choices=args.choices,
-        )
-        return self.show(args, stream)
+        how = {"given": self.examples(args.examples), "k": args.k, "select": args.select, "choices": args.choices}
+        return self.answer(args, functools.partial(self.session.ask_fewshot, **how, decide=args.decide or ""))
 
     @magic(
         "cot",
@@ -90,7 +101,5 @@ class PromptingMagics(AskingGroup):
     )
     def cot(self, args: argparse.Namespace) -> Any:
         """Ask for the reasoning, shown folded, and the final answer apart (chain of thought)."""
-        given = self.examples(args.examples)
-        request = self.request(args)
-        stream = self.session.ask_cot(args.text, request, strategy=args.strategy, votes=args.votes, given=given)
-        return self.show(args, stream)
+        how = {"strategy": args.strategy, "votes": args.votes, "given": self.examples(args.examples)}
+        return self.answer(args, functools.partial(self.session.ask_cot, **how), reasoning=True)

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
-from typing import Any
+import functools
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
-from ..display.card import counted
-from ..display.indexing import show_indexing
-from ..display.passages import show_passages
-from ..display.tables import show_table
+from ..display.words import counted
 from ..errors import InputError
-from ..messages import SEARCHES, RetrievalRequest, Splitting
-from ..results import Indexing
-from .arguments import add_asking
+from .arguments import add_asking, add_rows
 from .asking import AskingGroup
 from .declare import magic
 from .parsing import Parser, number, one_of, whole_number
+
+if TYPE_CHECKING:
+    from ..values.knowledge import Indexing, KnowledgeBaseInfo, RetrievalRequest
 
 
 def _rag_add_options(parser: Parser) -> None:
@@ -48,7 +48,7 @@ def _rag_add_options(parser: Parser) -> None:
     add("--no-interpolate", action="store_true", help="leaves {{...}} in the cell as it is")
     add = parser.add_argument_group("keeping").add_argument
     add("--list", action="store_true", help="shows the sources of a base")
-    add("--remove", metavar="SOURCE", help="takes a source out")
+    add("--remove", metavar="SOURCE", help="takes out a source, or all of a folder or a variable")
     add("--clear", action="store_true", help="takes everything out of a base")
     add("--save", metavar="DIR", help="saves a base into a folder")
     add("--load", metavar="DIR", help="opens a saved base")
@@ -56,6 +56,8 @@ def _rag_add_options(parser: Parser) -> None:
 
 
 def _rag_options(parser: Parser) -> None:
+    from ..values.knowledge import SEARCHES
+
     add = parser.add_argument
     add("-n", "--kb", default="", metavar="NAME", help="the knowledge base; the one used last unless given")
     add("-k", type=whole_number("4", 1), metavar="N", help="passages that the model reads at most")
@@ -74,6 +76,7 @@ def _rag_options(parser: Parser) -> None:
     add("--cot", action="store_true", help="asks for reasoning, shows it folded")
     add("-e", "--examples", metavar="VAR|FILE", help="variable, CSV or JSON Lines file with worked examples")
     add_asking(parser)
+    add_rows(parser)
 
 
 class RagMagics(AskingGroup):
@@ -98,7 +101,7 @@ class RagMagics(AskingGroup):
         if args.remove or args.clear:
             self._take_out(args)
         if args.sources or args.var or args.text:
-            show_indexing(self._indexing(args), shell=self.shell, silent=args.silent)
+            self._add(args)
         if args.save:
             info = self.session.knowledge.save(args.save, args.kb)
             self._say(args, f"{info.name} is saved in {args.save}: {counted(info.chunks, 'chunk')}")
@@ -116,21 +119,25 @@ class RagMagics(AskingGroup):
         """Ask your own documents: the answer comes with the passages that it was made from."""
         retrieval = _retrieval(args)
         if args.retrieve_only:
+            from ..display.passages import show_passages
+
             passages = self.session.retrieve(args.text, retrieval)
             show_passages(passages, shell=self.shell, silent=args.silent)
             return passages
-        stream = self.session.ask_rag(
-            args.text,
-            self.request(args),
-            retrieval,
-            given=self.examples(args.examples),
-            reasoning=args.cot,
-            context=not args.no_context,
+        how = {"given": self.examples(args.examples), "reasoning": args.cot, "context": not args.no_context}
+        return self.answer(
+            args, functools.partial(self.session.ask_rag, retrieval=retrieval, **how), reasoning=args.cot
         )
-        return self.show(args, stream)
+
+    def _add(self, args: argparse.Namespace) -> None:
+        from ..display.indexing import show_indexing
+
+        show_indexing(self._indexing(args), shell=self.shell, silent=args.silent)
 
     def _indexing(self, args: argparse.Namespace) -> Indexing:
         """What is to be added, not yet begun."""
+        from ..values.knowledge import Splitting
+
         knowledge = self.session.knowledge
         common: dict[str, Any] = {
             "name": args.kb,
@@ -141,30 +148,43 @@ class RagMagics(AskingGroup):
             return knowledge.add_text(args.text, cell=self.cell, **common)
         if args.var:
             return knowledge.add_variable(self.variable(args.var), args.var, **common)
+        for source in args.sources:
+            if os.path.exists(source):
+                continue
+            if source in self.shell.user_ns:
+                raise InputError(f"{source} is a variable and no file", f"Type %rag_add --var {source}")
+            if source in knowledge.names:
+                raise InputError(f"{source} is a knowledge base and no file", f"Name it so: --kb {source}")
         return knowledge.add_sources(args.sources, strict=args.strict, private=args.allow_private, **common)
 
     def _take_out(self, args: argparse.Namespace) -> None:
         knowledge = self.session.knowledge
         if args.remove:
-            chunks = knowledge.remove(args.remove, args.kb)
-            self._say(args, f"{args.remove} is taken out: {counted(chunks, 'chunk')}")
+            taken = knowledge.remove(args.remove, args.kb)
+            several = f"{counted(len(taken), 'source')}, " if len(taken) > 1 else ""
+            self._say(args, f"{args.remove} is taken out: {several}{counted(sum(taken.values()), 'chunk')}")
         else:
             info = knowledge.clear(args.kb)
             self._say(args, f"{info.name} is empty: {counted(info.sources, 'source')} taken out")
 
     def _show_bases(self, args: argparse.Namespace) -> None:
         """With ``--list`` the sources of one base; where nothing else was asked for, all bases."""
+        from ..display.tables import show_table
+
         knowledge = self.session.knowledge
         if args.list:
             base = knowledge.find(args.kb)
-            rows: list[tuple[object, ...]] = list(base.sources.items())
-            show_table(f"%rag_add · {base.name}", ("source", "chunks"), rows, shell=self.shell, note=_held(rows))
+            rows: list[tuple[object, ...]] = list(knowledge.listed(args.kb))
+            columns: tuple[str, ...] = ("source", "title", "chunks")
+            if not any(title for _, title, _ in rows):
+                columns, rows = ("source", "chunks"), list(base.sources.items())
+            held = f"{counted(len(rows), 'source')}, {counted(len(base), 'chunk')}"
+            show_table(f"%rag_add · {base.name}", columns, rows, shell=self.shell, note=held)
         elif not any((args.load, args.store, args.remove, args.clear, args.sources, args.var, args.text, args.save)):
-            infos = knowledge.infos
-            rows = [(i.name, i.sources, i.chunks, i.embedding, i.index, i.folder or "memory") for i in reversed(infos)]
-            note = f"{infos[-1].name} answers where no --kb is given" if infos else "%%rag_add with a text makes one"
+            infos, saved = knowledge.infos, knowledge.saved
+            rows = [(i.name, i.sources, i.chunks, i.embedding, i.index, _place(i)) for i in (*reversed(infos), *saved)]
             columns = ("name", "sources", "chunks", "embedding", "index", "kept in")
-            show_table("%rag_add", columns, rows, shell=self.shell, note=note)
+            show_table("%rag_add", columns, rows, shell=self.shell, note=_answering(infos, saved))
 
     def _say_open(self, args: argparse.Namespace, name: str) -> None:
         info = self.session.knowledge.info(self.session.knowledge.find(name))
@@ -173,8 +193,10 @@ class RagMagics(AskingGroup):
 
     @staticmethod
     def _say(args: argparse.Namespace, line: str) -> None:
+        from ..display.sources import one_line
+
         if not args.silent:
-            print(line)
+            print(one_line(line))
 
 
 def _check(args: argparse.Namespace) -> None:
@@ -185,24 +207,34 @@ def _check(args: argparse.Namespace) -> None:
     """
     others = (args.load, args.store, args.remove, args.save, args.list, args.sources, args.var, args.text)
     if args.clear and any(others):
-        raise InputError("--clear empties a knowledge base and does nothing else", "Type %rag_add --clear on its own")
+        raise InputError(
+            "--clear empties a knowledge base and does nothing else",
+            "Type %rag_add --clear, or %rag_add --clear --kb NAME",
+        )
     if not args.text:
         if args.sources and args.var:
             raise InputError("--var and files are two things to add", "Type two lines, one for each")
         return
     if args.var:
         raise InputError("--var and a text are two things to add", f"Type %rag_add --var {args.var} in another cell")
-    if args.sources and Path(args.sources[0]).expanduser().exists():
+    first = os.path.expanduser(args.sources[0]) if args.sources else ""
+    if first and os.path.exists(first):
         raise InputError(
-            f"%%rag_add adds the text below it, and {args.sources[0]} is a file",
-            f"Type %rag_add {' '.join(args.sources)} with one %",
+            f"%%rag_add adds the text below it, and {args.sources[0]} is a {_kind(first)}",
+            f"Type %rag_add {' '.join(args.sources)} with one %, or for a base of that name %%rag_add --kb NAME",
         )
     if len(args.sources) > 1 or (args.sources and args.kb):
         raise InputError("a cell goes into one knowledge base", f"Type %%rag_add {args.kb or args.sources[0]}")
     args.kb, args.sources = args.kb or "".join(args.sources), []
 
 
+def _kind(path: str) -> str:
+    return "folder" if os.path.isdir(path) else "file"
+
+
 def _retrieval(args: argparse.Namespace) -> RetrievalRequest:
+    from ..values.knowledge import RetrievalRequest
+
     if args.retrieve_only and args.no_context:
         raise InputError("--retrieve-only and --no-context leave nothing to do", "Leave one of them out")
     return RetrievalRequest(
@@ -215,5 +247,14 @@ def _retrieval(args: argparse.Namespace) -> RetrievalRequest:
     )
 
 
-def _held(rows: list[tuple[object, ...]]) -> str:
-    return f"{counted(len(rows), 'source')}, {counted(sum(int(str(row[1])) for row in rows), 'chunk')}"
+def _place(info: KnowledgeBaseInfo) -> str:
+    return (info.folder or "memory") if info.open else f"{info.folder} (not open yet)"
+
+
+def _answering(opened: Sequence[KnowledgeBaseInfo], saved: Sequence[KnowledgeBaseInfo]) -> str:
+    """Which base a question goes to."""
+    if opened:
+        return f"{opened[-1].name} answers where no --kb is given"
+    if saved:
+        return f"--kb opens one: %rag --kb {saved[0].name} QUESTION"
+    return "%%rag_add with a text makes one"

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from ..errors import AnswerFormatError
-from ..results import Vote
+from ..values.answers import Vote
 
 # "Answer: 4", "**Final answer:** 4" where a line or a sentence begins, and "### Answer" or
 # "**Answer**" on a line of its own.
@@ -38,6 +38,8 @@ _FENCE = re.compile(r"^[ \t]*(?P<fence>`{3,}|~{3,})[^\n`]*$", re.MULTILINE)
 _THINK = re.compile(r"\s*<think(?:ing)?>", re.IGNORECASE)
 _THINK_END = re.compile(r"</think(?:ing)?>", re.IGNORECASE)
 _NUMBER = re.compile(r"(-?)([0-9]+|[0-9]{1,3}(?:[,\u00a0\u202f ][0-9]{3})+)(?:\.([0-9]*))?")
+
+_TIMES, _LOOP, _LONGEST_PIECE = 12, 160, 120  # a loop: times that it is said, characters in all, characters of a piece
 
 
 @dataclass(frozen=True)
@@ -117,6 +119,27 @@ def split_thinking(text: str) -> tuple[str, str]:
             return _paragraphs(*thoughts, rest[start:]), ""
         thoughts.append(rest[start : end.start()])
         rest = rest[end.end() :]
+
+
+def loops(text: str, asked: str = "") -> bool:
+    """Whether a text ends in the same short piece over and over, which a small model does not leave again.
+
+    The pieces must be equal to the letter: of a list, of numbered lines or of a table, each differs. Rules, dots and
+    single characters, an open block of code, and what a person's own words ask for do not count.
+
+    Args:
+        text: what the model has written so far.
+        asked: the question; a piece whose words are all in it may have been asked for.
+    """
+    for size in range(3, _LONGEST_PIECE + 1):
+        length = max(_TIMES * size, _LOOP)
+        # Asked after every token: most sizes end at their first character, before anything is copied.
+        if len(text) >= length and text[-1] == text[-1 - size] and text[-length:-size] == text[size - length :]:
+            piece = text[-size:]
+            words = re.findall(r"\w+", piece.casefold())
+            wanted = all(word in asked.casefold() for word in words)
+            return len(set(piece)) > 2 and not wanted and text.count("```") % 2 == 0
+    return False
 
 
 def tally(answers: Sequence[FinalAnswer]) -> tuple[Vote, ...]:

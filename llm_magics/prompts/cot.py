@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..errors import InputError, did_you_mean
-from ..messages import Example, Message
+from ..values.messages import Example, Message
 from .answers import final_answer
 from .plain import system_turn, trim
 
@@ -19,6 +19,9 @@ _INSTRUCTIONS = {
 
 STRATEGIES = tuple(_INSTRUCTIONS)
 """The ways to ask for reasoning."""
+
+
+_FINAL = "Now give only the final answer, as JSON."
 
 
 def build(
@@ -59,3 +62,13 @@ def build(
         worked = example.output if final_answer(example.output).parsed else f"Answer: {example.output}"
         turns += [asked(example.input), Message("assistant", worked)]
     return (*system_turn(system), *turns, asked(question))
+
+
+def final_turns(messages: Sequence[Message], reasoning: str) -> tuple[Message, ...]:
+    """The messages that ask for the final answer alone, after the reasoning was written.
+
+    Args:
+        messages: from ``build``.
+        reasoning: what the model answered to them.
+    """
+    return (*messages, Message("assistant", reasoning), Message("user", _FINAL))

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError, did_you_mean
-from ..messages import Example
+from ..values.messages import Example
 
 SELECTIONS = ("all", "first", "balanced", "similar")
 """The ways to choose examples."""
 
+_NEAREST = 8  # similar examples where nobody says how many: what is less like the question costs time and helps little
 _NAMES = (("input", "output"), ("text", "label"), ("question", "answer"), ("prompt", "completion"))
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
 _JSON_LINES = (".jsonl", ".ndjson")
@@ -93,7 +94,7 @@ def choose(
 
     Args:
         examples: what there is.
-        k: how many to take; None takes as many as the selection allows.
+        k: how many to take; None takes as many as the selection allows, and with ``similar`` 8 at most.
         select: ``all`` takes all, or the first k where k is given; ``first`` the first k;
             ``balanced`` as equal a number of each output as possible, in the given order (without k
             as many of each as the rarest has); ``similar`` the k whose inputs are most similar to
@@ -125,7 +126,7 @@ def choose(
             raise InputError("--select similar needs an embedding model", "Type --select balanced")
         scores = similarity([example.input for example in examples], question)
         order = sorted(range(len(examples)), key=lambda i: -scores[i])
-        return tuple(examples[i] for i in reversed(order[:k]))
+        return tuple(examples[i] for i in reversed(order[: _NEAREST if k is None else k]))
     return tuple(examples[:k])
 
 

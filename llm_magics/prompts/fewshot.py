@@ -30,7 +30,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..errors import InputError
-from ..messages import Example, Message
+from ..values.messages import Example, Message
 from .plain import system_turn, trim
 
 # Not the arrow of \=>, of <=> or of ==>.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..errors import InputError
-from ..messages import Message
+from ..values.messages import Message
 
 
 def build(text: str, *, system: str = "", conversation: Sequence[Message] = ()) -> tuple[Message, ...]:

@@ -11,10 +11,11 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from difflib import SequenceMatcher
-from typing import NamedTuple
+from pathlib import PurePath
 
 from ..errors import InputError
-from ..messages import Example, Message, Passage
+from ..values.knowledge import Passage
+from ..values.messages import Example, Message
 from .plain import system_turn, trim
 
 _INSTRUCTION = (
@@ -32,15 +33,6 @@ _LONGEST_NAME = 120  # characters of a passage's name
 _CONTROL = re.compile(
     r"<(?=[|\uff5c]|/?s>|/?<?/?SYS>|(?:start|end)_of_|[be]os>|/?think>)|\[(?=/?INST\])", re.IGNORECASE
 )
-_MARK = re.compile(r"\[(\d{1,3}(?:\s*[,;]\s*\d{1,3})*)\]")
-
-
-class Citation(NamedTuple):
-    """A mark such as ``[1]`` in an answer: where it stands, and the numbers of the passages it names."""
-
-    start: int
-    end: int
-    numbers: tuple[int, ...]
 
 
 def build(
@@ -78,27 +70,6 @@ def build(
     return (*system_turn(system), *turns, Message("user", "\n\n".join(part for part in parts if part)))
 
 
-def citations(answer: str, count: int) -> tuple[Citation, ...]:
-    """Where an answer names its passages.
-
-    Args:
-        answer: the model's text.
-        count: how many passages it was given.
-
-    Returns:
-        Marks such as ``[1]`` and ``[1, 3]`` in order, with the numbers that exist. A mark that names no passage
-        is left out, as is one that is part of a Markdown link or of code between backticks.
-    """
-    code = [found.span() for found in re.finditer(r"(`+)(?!`).+?(?<!`)\1(?!`)", answer, re.DOTALL)]
-    found: list[Citation] = []
-    for mark in _MARK.finditer(answer):
-        numbers = tuple(dict.fromkeys(n for n in map(int, re.findall(r"\d+", mark[1])) if 1 <= n <= count))
-        link = answer[mark.end() : mark.end() + 1] == "("
-        if numbers and not link and not any(a <= mark.start() < b for a, b in code):
-            found.append(Citation(mark.start(), mark.end(), numbers))
-    return tuple(found)
-
-
 def quoted(answer: str, passages: Sequence[Passage]) -> tuple[int, ...]:
     """Numbers of the passages that an answer repeats word for word.
 
@@ -123,8 +94,13 @@ def quoted(answer: str, passages: Sequence[Passage]) -> tuple[int, ...]:
 
 
 def _line(number: int, passage: Passage) -> str:
-    """A numbered passage on one line: what it says after a line end cannot be taken for ours."""
-    name = passage.name if len(passage.name) <= _LONGEST_NAME else f"…{passage.name[-_LONGEST_NAME:]}"
+    """A numbered passage on one line: what it says after a line end cannot be taken for ours.
+
+    Its name is short, since a small model loses itself in paths: the file's own name and the innermost heading.
+    """
+    heading = passage.place.rsplit(" > ", 1)[-1]
+    name = " · ".join(part for part in (passage.title or PurePath(passage.source).name, heading) if part)
+    name = name if len(name) <= _LONGEST_NAME else f"…{name[-_LONGEST_NAME:]}"
     return f"[{number}] {_harmless(name)}: {_harmless(passage.text)}"
 
 

@@ -10,11 +10,12 @@ from playwright.sync_api import expect
 SET_UP = """%load_ext llm_magics
 from hostile import PAYLOADS
 from llm_magics import get_session
-from llm_magics.display import show_answer, show_indexing, show_passages
+from llm_magics.display.answer import show_answer
+from llm_magics.display.indexing import show_indexing
+from llm_magics.display.passages import show_passages
 from llm_magics.engines.scripted import ScriptedEngine
 from llm_magics.knowledge.embeddings import HashingEmbedder
-from llm_magics.messages import Passage
-from llm_magics.results import Passages
+from llm_magics.values.knowledge import Passage, Passages
 session, shell = get_session(), get_ipython()
 session.knowledge._embedders["words"] = HashingEmbedder()
 session.settings.embedding = "words"
@@ -70,7 +71,7 @@ def test_nothing_in_documents_or_their_names_is_executed(notebook: Callable[...,
         SET_UP + "says('So ' + ' '.join(f'[{n}]' for n in range(60)))",
         f"found = tuple({hostile})\nshow_passages(Passages(found, PAYLOADS[0], PAYLOADS[0]), shell=shell)",
         "stream = session.ask('x')\nstream.sources = found\n"
-        "from llm_magics.results import *\n"
+        "from llm_magics.values.answers import Answer\nfrom llm_magics.values.knowledge import *\n"
         "answer = show_answer(stream, shell=shell)\n"
         "Answer(str(answer), method='rag', model=PAYLOADS[1], sources=found)",
         "info = KnowledgeBaseInfo(*PAYLOADS[:1], 1, 1, *PAYLOADS[:3])\n"
@@ -92,7 +93,7 @@ def test_nothing_in_documents_or_their_names_is_executed(notebook: Callable[...,
 
 def test_indexing_shows_a_bar_and_leaves_a_card(notebook: Callable[..., Any]) -> None:
     slow = (
-        "import time\nfrom llm_magics.results import *\n"
+        "import time\nfrom llm_magics.values.knowledge import *\n"
         "def work(progress):\n"
         "    for done in range(80): progress(IndexingProgress(done, 4509, 0.1 + done / 20)); time.sleep(0.05)\n"
         "    return Added(8, 0, 0, 4509, 4.0)\n"

@@ -10,8 +10,8 @@ from llm_magics.display import sheet
 from llm_magics.display.card import answer_html, style
 from llm_magics.display.indexing import added_bundle
 from llm_magics.display.prompt import prompt_html
-from llm_magics.messages import Prompt
-from llm_magics.results import Added, KnowledgeBaseInfo
+from llm_magics.values.knowledge import Added, KnowledgeBaseInfo
+from llm_magics.values.messages import Prompt
 
 LOOK = """async html => {
     const host = document.createElement('div');

@@ -8,7 +8,7 @@ import pytest
 from IPython.core.displaypub import CapturingDisplayPublisher
 from IPython.core.interactiveshell import InteractiveShell
 
-from llm_magics.display import register, unregister
+from llm_magics.display.formatters import register, unregister
 
 
 @pytest.fixture

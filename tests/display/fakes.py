@@ -7,8 +7,10 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from llm_magics.messages import GenerationOptions, Message, Passage, Prompt
-from llm_magics.results import Answer, AnswerStream, Chunk, StopReason, Usage
+from llm_magics.values.answers import Answer, AnswerStream, Chunk, StopReason, Usage
+from llm_magics.values.asking import GenerationOptions
+from llm_magics.values.knowledge import Passage
+from llm_magics.values.messages import Message, Prompt
 
 PROMPT = Prompt((Message("user", "Why?"),), "<|im_start|>user\nWhy?<|im_end|>\n<|im_start|>assistant\n", 12)
 

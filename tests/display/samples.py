@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import llm_magics.display
-from llm_magics.messages import Passage
-from llm_magics.results import Answer, Vote
+from llm_magics.values.answers import Answer, Vote
+from llm_magics.values.knowledge import Passage
 
 STYLE = Path(llm_magics.display.__file__).with_name("style.css").read_text(encoding="utf-8")
 

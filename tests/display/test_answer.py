@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 from fakes import PROMPT, a_stream
 
-from llm_magics.display import show_answer
+from llm_magics.display.answer import show_answer
 from llm_magics.errors import AnswerFormatError, Interrupted, ModelError
-from llm_magics.messages import GenerationOptions
-from llm_magics.results import Answer, AnswerStream, Chunk, Usage
+from llm_magics.values.answers import Answer, AnswerStream, Chunk, Usage
+from llm_magics.values.asking import GenerationOptions
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
@@ -383,14 +383,14 @@ def test_a_timed_answer_is_displayed_once(page: Any, capsys: pytest.CaptureFixtu
         assert page.user_ns["_"] == "hello"
 
 
-def test_a_terminal_points_to_the_answer_above_and_keeps_it(terminal: Any, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_terminal_shows_an_answer_once_and_keeps_it(terminal: Any, capsys: pytest.CaptureFixture[str]) -> None:
     terminal.user_ns["show"] = lambda: show_answer(a_stream("hello there"), shell=terminal)
     terminal.run_cell("show()", store_history=True)
     printed = capsys.readouterr().out
-    assert printed.count("hello there") == 1 and printed.rstrip().endswith("(the answer above)")
+    assert printed.count("hello there") == 1 and "Out[" not in printed and "above" not in printed
     assert terminal.user_ns["_"] == "hello there" and terminal.user_ns["Out"][1] == "hello there"
     terminal.run_cell("x = show()", store_history=True)
     printed = capsys.readouterr().out
     assert "12 prompt + 2 new tokens" in printed and "above" not in printed
     terminal.run_cell("x", store_history=True)
-    assert "hello there" in capsys.readouterr().out
+    assert "]: hello there" in capsys.readouterr().out

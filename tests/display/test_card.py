@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from html.parser import HTMLParser
 
@@ -9,8 +10,8 @@ import pytest
 from hostile import PAYLOADS
 
 from llm_magics.display.card import answer_bundle, answer_html, answer_text, style
-from llm_magics.messages import GenerationOptions
-from llm_magics.results import Answer, Usage, Vote
+from llm_magics.values.answers import Answer, Usage, Vote
+from llm_magics.values.asking import GenerationOptions
 
 
 class Words(HTMLParser):
@@ -49,6 +50,12 @@ USAGE = Usage(212, 180, 0.14, 3.706)
 def test_the_footer_tells_the_costs_and_reads_without_the_style_sheet() -> None:
     text = words(answer_html(Answer("hi", model="m", usage=USAGE)))
     assert text == "%%llm · m · donehi\n212 prompt + 180 new tokens · 50.2 tok/s · first token 0.14 s · 3.7 s"
+
+
+def test_tokens_that_were_known_before_are_told_where_there_are_any() -> None:
+    known = dataclasses.replace(USAGE, cached_tokens=190)
+    assert "\n212 prompt (190 cached) + 180 new tokens · 50.2" in words(answer_html(Answer("hi", usage=known)))
+    assert "cached" not in words(answer_html(Answer("hi", usage=USAGE)))
 
 
 @pytest.mark.parametrize(("temperature", "shown"), [(0.0, False), (0.7, True)])
@@ -99,6 +106,21 @@ def test_votes_and_probabilities_are_bars_with_figures() -> None:
     assert "a75.0%b25.0%" in text
     assert '<progress max="1" value="0.8000" aria-label="18">' in answer_html(answer)
     assert answer_text(answer) == "18\n(18: 4 of 5, 16: 1 of 5)\n(a: 75.0%, b: 25.0%)"
+
+
+def test_what_a_probability_was_made_of_stands_beside_it() -> None:
+    evidence = {"model": {"a": 0.1, "b": 0.9}, "calibrated": {"a": 0.4, "b": 0.6}, "examples": {"a": 0.8, "b": 0.2}}
+    answer = Answer("a", probabilities={"a": 0.7, "b": 0.3}, evidence=evidence)
+    text = words(answer_html(answer))
+    assert "Probability of each choice, by the calibrated model and the examples" in text
+    assert "in allmodelcalibrated modelexamples" in text
+    assert "a70.0%10.0%40.0%80.0%b30.0%90.0%60.0%20.0%" in text
+    assert answer_text(answer).endswith(
+        "(joined of two: the model, its leaning taken out, says b at 60.0%, the nearest examples say a at 80.0%; "
+        "left as it is, the model says b at 90.0%)"
+    )
+    alone = Answer("b", probabilities={"a": 0.1, "b": 0.9}, evidence={"model": {"a": 0.1, "b": 0.9}})
+    assert "says" not in answer_text(alone) and "model" not in words(answer_html(alone))
 
 
 def test_votes_are_counted_among_all_chains_those_without_an_answer_too() -> None:
@@ -167,3 +189,12 @@ def test_the_style_sheet_takes_its_colours_from_the_theme() -> None:
     rules = [rule for rule in style().split("}") if ".llm-pill-" not in rule]
     bare = re.sub(r"var\(--jp-[a-z0-9-]+,#[0-9a-f]{3,6}\)", "", "}".join(rules))
     assert not re.findall(r"#[0-9a-f]{3,6}", bare)
+
+
+def test_a_tie_says_that_no_answer_has_a_majority() -> None:
+    tied = Answer("50", method="cot", model="m", votes=(Vote("50", 1), Vote("2", 1)), chains=3)
+    why = "no answer has a majority, the first of the best is shown"
+    assert answer_text(tied) == f"50\n({why}; 50: 1 of 3, 2: 1 of 3, no final answer: 1 of 3)"
+    assert why in words(answer_html(tied))
+    first = Answer("50", method="cot", model="m", votes=(Vote("50", 2), Vote("2", 1)), chains=3)
+    assert why not in answer_text(first) and why not in words(answer_html(first))

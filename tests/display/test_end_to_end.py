@@ -12,7 +12,8 @@ import pytest
 HERE = Path(__file__).parent
 PATH = os.pathsep.join([str(HERE.parents[1]), str(HERE)])
 SET_UP = """from fakes import a_stream
-from llm_magics.display import register, show_answer
+from llm_magics.display.answer import show_answer
+from llm_magics.display.formatters import register
 ip = get_ipython()
 register(ip)
 def ask(*args, **kwargs): return show_answer(a_stream(*args, **kwargs), shell=ip)"""
@@ -62,11 +63,12 @@ def ipython(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
 def test_a_terminal_prints_the_answer_as_it_comes_and_once(ipython: Any) -> None:
     ipython.sendline("ask('alpha beta', reasoning='thinking', per_second=20)")
     ipython.expect_exact("\x1b[2mthinking\x1b[0m\r\n\r\nalpha beta\r\n\r\n12 prompt + 3 new tokens")
-    ipython.expect_exact("Out[1]: (the answer above)")
     ipython.expect_exact("In [2]: ")
-    assert "alpha" not in ipython.before
+    assert "alpha" not in ipython.before and "Out[1]" not in ipython.before
     ipython.sendline("_")
-    ipython.expect_exact("alpha beta")
+    ipython.expect_exact("Out[2]: alpha beta")
+    ipython.sendline("Out[1]")
+    ipython.expect_exact("Out[3]: alpha beta")
 
 
 def test_ctrl_c_in_a_terminal_keeps_the_partial_answer(ipython: Any) -> None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import Any
 
+import pytest
 from fakes import PROMPT
 from IPython.core.interactiveshell import InteractiveShell
 
-from llm_magics.display import register, show_prompt, show_table, unregister
-from llm_magics.messages import Message, Prompt
-from llm_magics.results import Answer
+from llm_magics.display.formatters import _CARDS, register, unregister
+from llm_magics.display.prompt import show_prompt
+from llm_magics.display.tables import show_table
+from llm_magics.values.answers import Answer
+from llm_magics.values.messages import Message, Prompt
 
 
 def test_unregister_leaves_nothing_behind() -> None:
@@ -24,6 +28,15 @@ def test_unregister_leaves_nothing_behind() -> None:
     assert set(shell.display_formatter.format(PROMPT)[0]) == {"text/plain"}
     assert set(shell.__dict__) == before
     assert not [one for one in shell.events.callbacks["post_execute"] if "llm_magics" in repr(one)]
+
+
+@pytest.mark.parametrize("card", _CARDS, ids=lambda card: card[1])
+def test_every_value_with_a_card_and_what_shows_it_are_where_the_table_says(card: tuple[str, str, str, Any]) -> None:
+    module, name, shown_by, _ = card
+    assert isinstance(getattr(importlib.import_module(f"llm_magics.{module}"), name), type)
+    shows, _, begin = shown_by.partition(".")
+    for form in ("html", "text"):
+        assert callable(getattr(importlib.import_module(f"llm_magics.display.{shows}"), f"{begin}_{form}"))
 
 
 def test_two_shells_do_not_share_what_was_shown(page: Any) -> None:

@@ -14,10 +14,10 @@ from hostile import PAYLOADS
 from test_answer import WIDGET, slots
 from test_card import Words, unstyled, words
 
-from llm_magics.display import show_indexing
-from llm_magics.display.indexing import added_bundle, progress_items, stopped_bundle
+from llm_magics.display.indexing import added_bundle, progress_items, show_indexing, stopped_bundle
+from llm_magics.display.words import duration
 from llm_magics.errors import Interrupted, KnowledgeError
-from llm_magics.results import Added, Indexing, IndexingProgress, KnowledgeBaseInfo
+from llm_magics.values.knowledge import Added, Indexing, IndexingProgress, KnowledgeBaseInfo
 
 BEFORE = KnowledgeBaseInfo("docs", 2, 6, "all-MiniLM-L6-v2", "exact")
 AFTER = KnowledgeBaseInfo("docs", 8, 20, "all-MiniLM-L6-v2", "exact", "/home/me/7/docs")
@@ -79,7 +79,7 @@ def test_the_bar_is_painted_at_most_ten_times_a_second(page: Any, monkeypatch: p
         (IndexingProgress(0, 0, 1.0, "reading guide/a\nb.md"), "reading guide/a b.md"),
         (IndexingProgress(0, 0, 1.0), "reading"),
         (IndexingProgress(0, 1, 1.0), "0 of 1 chunk"),
-        (IndexingProgress(120, 4509, 4.0), "120 of 4,509 chunks · 30 chunks/s · 3 min left"),
+        (IndexingProgress(120, 4509, 4.0), "120 of 4,509 chunks · 30 chunks/s · 2 min left"),
         (IndexingProgress(3, 4, 2.0), "3 of 4 chunks · 1.5 chunks/s · 1 s left"),
         (IndexingProgress(1, 7801, 0.5), "1 of 7,801 chunks · 2.0 chunks/s · 1 h 5 min left"),
         (IndexingProgress(4, 4, 2.0), "4 of 4 chunks · 2.0 chunks/s"),
@@ -87,6 +87,22 @@ def test_the_bar_is_painted_at_most_ten_times_a_second(page: Any, monkeypatch: p
 )
 def test_progress_is_told_in_chunks_speed_and_time_left(progress: IndexingProgress, said: str) -> None:
     assert " · ".join(progress_items(progress)) == said
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [
+        (0, "1 s"),
+        (12.4, "12 s"),
+        (89, "89 s"),
+        (90, "2 min"),
+        (3560, "59 min"),
+        (3599, "1 h 0 min"),
+        (9000, "2 h 30 min"),
+    ],
+)
+def test_a_duration_is_said_in_seconds_minutes_or_hours(seconds: float, said: str) -> None:
+    assert duration(seconds) == said
 
 
 def test_one_is_one() -> None:
@@ -180,3 +196,16 @@ def test_hostile_names_add_no_tag(payload: str) -> None:
     allowed = ["div", "span", "details", "summary", "b", "wbr", "table", "thead", "tbody", "tr", "th", "td"]
     assert set(reader.tags) <= set(allowed) and reader.links == []
     assert not [name for name in reader.attributes if name.startswith("on")]
+
+
+def test_what_is_gone_is_told_by_name() -> None:
+    bundle = added_bundle(Added(0, 0, 2, 0, 1.0, gone=("a.md", "b\n.md")), AFTER)
+    assert "2 taken out" in bundle["text/plain"] and ">done<" in bundle["text/html"]
+    assert bundle["text/plain"].endswith("\n2 sources taken out, no longer in what was added:\n  a.md\n  b .md")
+    assert "<summary>2 sources taken out, no longer in what was added</summary>" in bundle["text/html"]
+
+
+def test_an_interrupt_never_keeps_less_than_nothing() -> None:
+    before, after = (KnowledgeBaseInfo("docs", sources, chunks, "m", "exact") for sources, chunks in ((2, 9), (3, 5)))
+    text = stopped_bundle(before, after, 1.0)["text/plain"]
+    assert "1 new source kept, each source whole" in text and "-4" not in text

@@ -12,12 +12,13 @@ from samples import ANSWERS, SOURCES
 from test_answer import slots
 from test_card import Words, unstyled, words
 
-from llm_magics.display import show_answer, show_passages
+from llm_magics.display.answer import show_answer
 from llm_magics.display.card import answer_html, answer_text
 from llm_magics.display.markdown import render, render_text
-from llm_magics.display.sources import LONGEST, sources_html
-from llm_magics.messages import Passage
-from llm_magics.results import Answer, Passages
+from llm_magics.display.passages import show_passages
+from llm_magics.display.sources import LONGEST, sources_html, sources_text
+from llm_magics.values.answers import Answer
+from llm_magics.values.knowledge import Passage, Passages
 
 CITED = {1: ("k-1", 'a "b" <c>.md'), 2: ("k-2", "d.md")}
 LINK = '<a class="llm-cite" href="#k-1" title="a &quot;b&quot; &lt;c&gt;.md">{}</a>'
@@ -200,3 +201,14 @@ def test_what_is_quoted_without_a_citation_is_told_and_leads_to_its_source() -> 
     assert "(quoted from [2])" in text
     named = Answer("softmax subtracts [2]", method="rag", model="m", sources=SOURCES, quoted=(2,))
     assert "quoted from" not in answer_html(named) and "quoted from" not in answer_text(named)
+    joined = Answer("softmax subtracts [1, 2]", method="rag", model="m", sources=SOURCES, quoted=(2,))
+    assert "quoted from" not in answer_html(joined) and "quoted from" not in answer_text(joined)
+    code = Answer("softmax subtracts `x[2]`", method="rag", model="m", sources=SOURCES, quoted=(2,))
+    assert "quoted from" in answer_html(code) and "quoted from" in answer_text(code)
+
+
+def test_sources_in_another_order_than_their_scores_say_why() -> None:
+    turned = tuple(reversed(SOURCES))
+    why = "best first by words and meaning together"
+    assert why not in sources_text(SOURCES) and why not in sources_html(SOURCES)
+    assert sources_text(turned).startswith(f"Sources, {why}\n[1]") and f"{why}</div>" in sources_html(turned)

@@ -17,7 +17,7 @@ from llm_magics.display.training import (
     training_html,
     training_text,
 )
-from llm_magics.results import TrainingData, TrainingEvent, TrainingRun
+from llm_magics.values.training import TrainingData, TrainingEvent, TrainingRun
 
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(1)>"
 
@@ -54,7 +54,7 @@ def words(html):
 
 def test_a_running_job_says_step_loss_speed_time_left_and_memory():
     assert figures(job(6)) == [
-        "step 6 of 24", "epoch 0.38", "loss 0.667", "rate 1.0e-03", "50 tok/s", "36 s left", "2.0 GB",
+        "step 6 of 24", "epoch 0.38", "loss 0.667", "rate 0.001", "50 tok/s", "36 s left", "2.0 GB",
     ]  # fmt: skip
     assert progress_line(job(6)).startswith("facts · step 6 of 24")
 
@@ -76,7 +76,7 @@ def test_the_card_reads_without_its_style_sheet():
     said = words(training_html(job(24, "done", valid=(8, 16, 24))))
     assert "%llm_finetune · facts on smollm2 · done" in said
     assert "24 of 24 steps" in said
-    assert re.search(r"step loss validation 1 4 4 1 .*24 0.167 0.5", said)
+    assert re.search(r"step loss validation 1 4 7 0.571 .*24 0.167 0.5", said)
     assert "Loss from 4 at step 1 to 0.167 at step 24" in said
 
 
@@ -126,7 +126,7 @@ def test_what_was_understood_is_told_with_the_answer_in_bold():
         "user: Who?\nassistant: Me.</s>", "Me.</s>", 16, 130.0, ("16 optimizer steps hardly change a model",),
     )  # fmt: skip
     said = words(data_html(data))
-    assert "64, 8 of them general, 4 more held out" in said
+    assert "64, 8 of them from --mix, 4 more held out" in said
     assert "2 duplicate, 1 empty" in said and "about 2 min" in said and "hardly change" in said
     assert "assistant: <b>Me.&lt;/s&gt;</b>" in data_html(data)
     assert "Warning: 16 optimizer steps" in data_text(data) and "read as: prompt and completion" in data_text(data)

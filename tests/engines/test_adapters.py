@@ -6,32 +6,21 @@ import threading
 import time
 
 import pytest
+from random_adapter import make_adapter
 
 from llm_magics.engines.adapters import Adapters
 from llm_magics.engines.resolve import resolve
-from llm_magics.engines.transformers import open_model
+from llm_magics.engines.scripted import ScriptedEngine
+from llm_magics.engines.transformers import TransformersEngine, open_model
 from llm_magics.errors import BusyError, ModelFileError
-from llm_magics.messages import GenerationOptions, Message, ModelRequest
+from llm_magics.values.asking import GenerationOptions
+from llm_magics.values.messages import Message
+from llm_magics.values.models import ModelRequest
 
 pytest.importorskip("peft", reason="the extra finetune is not installed")
 pytestmark = pytest.mark.model
 
 GREEDY = GenerationOptions(temperature=0.0, repetition_penalty=1.0, max_new_tokens=8)
-
-
-def make_adapter(model, folder, seed, rank=8):
-    """A random adapter that changes the answers."""
-    import copy
-
-    import torch
-    from peft import LoraConfig, get_peft_model
-
-    torch.manual_seed(seed)
-    config = LoraConfig(
-        r=rank, lora_alpha=128, target_modules=["q_proj", "v_proj"], init_lora_weights=False, task_type="CAUSAL_LM"
-    )
-    get_peft_model(copy.deepcopy(model), config).save_pretrained(folder)
-    return str(folder)
 
 
 @pytest.fixture(scope="module")
@@ -117,3 +106,25 @@ def test_the_weights_are_freed_with_the_last_model(tmp_path):
     assert engine._model is not None
     tuned.close()
     assert engine._model is None
+
+
+def test_a_first_adapter_of_another_base_leaves_the_base_as_it_was(tmp_path):
+    """Some of its matrices fit, and a base that kept them would answer otherwise without a word."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    def tiny(inner):
+        torch.manual_seed(0)
+        sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 2}
+        return LlamaForCausalLM(LlamaConfig(vocab_size=64, intermediate_size=inner, **sizes)).eval()
+
+    config = LoraConfig(target_modules="all-linear", init_lora_weights=False, task_type="CAUSAL_LM")
+    get_peft_model(tiny(48), config).save_pretrained(tmp_path / "adapter")
+    model = tiny(32)
+    ids = torch.arange(8)[None]
+    before = model(ids).logits
+    engine = TransformersEngine(model, None, ScriptedEngine(["x"]).info())
+    with pytest.raises(ModelFileError, match="trained on another base"):
+        Adapters(engine).add("wrong", str(tmp_path / "adapter"))
+    assert torch.equal(model(ids).logits, before)

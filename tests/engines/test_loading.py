@@ -16,7 +16,7 @@ from llm_magics.engines.dequantized import dequantized
 from llm_magics.engines.memory import Weights, check_fits
 from llm_magics.engines.resolve import resolve
 from llm_magics.errors import LLMMagicsError, ModelFileError, ModelNotFoundError, ModelTooLargeError
-from llm_magics.messages import AskRequest
+from llm_magics.values.asking import AskRequest
 
 
 def test_the_alias_is_found_in_the_installed_package():

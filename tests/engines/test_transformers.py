@@ -21,7 +21,9 @@ from llm_magics.errors import (
     ModelTooLargeError,
     OutOfMemoryError,
 )
-from llm_magics.messages import GenerationOptions, Message, ModelRequest
+from llm_magics.values.asking import GenerationOptions
+from llm_magics.values.messages import Message
+from llm_magics.values.models import ModelRequest
 
 pytestmark = pytest.mark.model
 

@@ -1,6 +1,7 @@
 """``examples/run.py`` as ``make demo`` calls it."""
 
 import os
+import pty
 import subprocess
 import sys
 from pathlib import Path
@@ -37,6 +38,43 @@ def test_a_run_shows_each_cell_with_its_answer_and_leaves_a_notebook_and_a_page(
     executed = nbformat.read(tmp_path / "out" / "some.ipynb", as_version=4)
     assert executed.cells[1].outputs[0].text == "one\n"
     assert "two" in (tmp_path / "out" / "some.html").read_text(encoding="utf-8")
+
+
+def test_of_a_long_output_the_beginning_and_the_end_are_shown(tmp_path: Path) -> None:
+    lines = run(tmp_path, "print(*range(30), sep='\\n')\nprint('see', 'it', file=__import__('sys').stderr)").stdout
+    assert "    3\n    … 16 more lines are in the notebook\n    20\n" in lines and "    29\n    see it\n" in lines
+
+
+LONG = """
+import time
+from IPython.display import display
+shown = display({"text/plain": "step 1"}, raw=True, display_id=True)
+for step in range(2, 14):
+    time.sleep(1)
+    shown.update({"text/plain": f"step {step}"}, raw=True)
+"""
+
+
+def test_a_cell_that_takes_long_shows_its_newest_line_meanwhile_and_keeps_the_last_alone(tmp_path: Path) -> None:
+    lines = run(tmp_path, LONG).stdout.splitlines()
+    assert lines[0].strip() == "[1/1] import time" and lines[1].startswith("    step ")
+    assert lines[2].strip().endswith(" s") and lines[3:5] == ["    step 13", ""]
+
+
+def test_a_terminal_has_the_newest_line_below_the_cell_and_its_seconds_beside_it(tmp_path: Path) -> None:
+    run(tmp_path, "for step in range(3):\n    print(step, flush=True)")
+    pieces: list[bytes] = []
+
+    def read(terminal: int) -> bytes:
+        pieces.append(os.read(terminal, 1024))
+        return pieces[-1]
+
+    assert (
+        pty.spawn([sys.executable, str(RUN), str(tmp_path / "some.ipynb"), "--out", str(tmp_path / "out")], read) == 0
+    )
+    shown = b"".join(pieces).decode()
+    assert "\r\n\r\x1b[K    " in shown and "\r\x1b[K\x1b[A\x1b[87G" in shown
+    assert shown.partition("\x1b[87G")[2].splitlines()[1:4] == ["    0", "    1", "    2"]
 
 
 def test_a_failing_cell_ends_the_run_with_one_line_and_the_notebook_up_to_there(tmp_path: Path) -> None:

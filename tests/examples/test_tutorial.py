@@ -95,9 +95,18 @@ def test_adding_again_adds_nothing_and_a_question_that_nothing_fits_gets_no_inve
     assert "2 passages of default" in output(cells, "%rag --retrieve-only")
 
 
+def test_a_fact_that_no_model_knows_is_learned_and_the_base_does_not_learn_it(cells):
+    asked = "--no-history --max-new-tokens 30 Brindlemoor stands on the banks of which river?"
+    before, after, base = (
+        output(cells, f"%llm {which}-t 0 {asked}") for which in ("", "-m brindlemoor ", "-m smollm2 ")
+    )
+    assert "Quessel" not in before and "Quessel" in after and "Quessel" not in base
+    assert "20 of 20" in output(cells, "%llm_finetune two_facts")
+
+
 def test_every_answer_is_saved_as_html_and_text_without_widgets(cells):
-    asked = [cell for cell in cells if cell.source.startswith(("%%llm", "%%fewshot", "%%cot", "%llm -t", "%rag "))]
-    assert len(asked) == 13
+    asked = [cell for cell in cells if cell.source.startswith(("%%llm", "%%fewshot", "%%cot", "%llm -", "%rag "))]
+    assert len(asked) == 16
     for cell in asked:
         kinds = {kind for part in cell.outputs if "data" in part for kind in part.data}
         assert kinds == {"text/html", "text/plain"}, cell.source

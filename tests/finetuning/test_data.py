@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
+
 import pytest
 
 from llm_magics.errors import InputError, ModelError
 from llm_magics.finetuning.data import Row, guanaco, hold_out, understand
 from llm_magics.finetuning.rows import Table, read
-from llm_magics.finetuning.spec import TrainingSpec, count_steps, decide, learning_rate
+from llm_magics.finetuning.spec import TrainingSpec, decide, learning_rate
 from llm_magics.finetuning.tokens import IGNORED, encode, load_tokenizer, pieces
-from llm_magics.messages import Message, TrainingRequest
+from llm_magics.values.messages import Message
+from llm_magics.values.training import TrainingRequest
 
 USER, ANSWER = Message("user", "Who?"), Message("assistant", "Me.")
 REQUEST = TrainingRequest("job", "smollm2")
@@ -57,6 +61,18 @@ def test_columns_of_any_name_can_be_named():
         understood(*rows, prompt_column="x", completion_column="a")
 
 
+def test_the_column_with_whole_texts_can_be_named_and_wins():
+    rows = [{"body": "Rain falls.", "prompt": "Who?", "completion": "Me."}]
+    data = understood(*rows, text_column="body")
+    assert data.rows == (Row(text="Rain falls."),) and data.shape == "body, trained on whole"
+    guanaco_rows = understood({"body": "### Human: Who?\n### Assistant: Me."}, text_column="body")
+    assert guanaco_rows.rows == (Row((USER, ANSWER)),) and guanaco_rows.shape == "body, 1 of 1 as conversations"
+    with pytest.raises(InputError, match="--text-column is text, and rows has the columns body, prompt, completion"):
+        understood(*rows, text_column="text")
+    with pytest.raises(InputError, match="--text-column and --prompt-column"):
+        understood(*rows, text_column="body", prompt_column="prompt", completion_column="completion")
+
+
 def test_rows_that_cannot_be_used_are_counted_with_the_reason():
     pair = {"prompt": "Who?", "completion": "Me."}
     data = understood(pair, pair, {"prompt": "", "completion": "Me."}, {"prompt": "Who?", "completion": None})
@@ -69,6 +85,15 @@ def test_rows_that_cannot_be_used_are_counted_with_the_reason():
         {"messages": "no"},
     )
     assert dict(chats.dropped) == {"without an answer": 1, "role tool": 1, "no list of messages": 1}
+
+
+def test_rows_with_half_a_character_are_left_out(write):
+    line = '{"prompt": "Who\\ud800?", "completion": "Me."}\n{"prompt": "Who \\ud83d\\ude00?", "completion": "Me."}\n'
+    data = understand(read(write("rows.jsonl", line)))
+    assert [row.messages[0].content for row in data.rows] == ["Who \U0001f600?"]
+    assert dict(data.dropped) == {"with broken characters": 1}
+    with pytest.raises(InputError, match="1 with broken characters"):
+        understood({"text": "\udfff"})
 
 
 def test_a_table_without_a_usable_row_is_an_error_that_says_why():
@@ -132,13 +157,6 @@ def test_the_default_rate_falls_with_the_width_of_the_model():
     assert learning_rate(4096, "dpo") == 2e-5
 
 
-def test_steps_are_counted_as_the_trainer_does():
-    request = TrainingRequest("job", "smollm2", batch_size=4, epochs=1.5)
-    assert count_steps(request, 64) == 24
-    assert count_steps(TrainingRequest("job", "smollm2", batch_size=4, epochs=1, gradient_accumulation=3), 65) == 6
-    assert count_steps(TrainingRequest("job", "smollm2", batch_size=4, epochs=1, processes=2), 64) == 8
-
-
 @pytest.mark.model
 class TestWithSmolLM2:
     """Its own chat template and vocabulary."""
@@ -197,10 +215,26 @@ class TestWithSmolLM2:
         (warning,) = report.warnings
         assert "2 optimizer steps" in warning and "--epochs 10" in warning
 
+    def test_steps_of_joined_rows_are_told_and_what_to_change(self, base):
+        data = understood(*({"prompt": f"Who is {n}?", "completion": f"Number {n}."} for n in range(80)))
+        packed = decide(dataclasses.replace(REQUEST, packing=True, batch_size=2, epochs=1), base, data).report
+        assert packed.steps == math.ceil(packed.tokens / 1024 / 2)
+        assert f"{packed.steps} optimizer steps" in packed.warnings[0] and "leave out --packing" in packed.warnings[0]
+        plain = decide(dataclasses.replace(REQUEST, batch_size=2, epochs=1), base, data).report
+        assert plain.steps == 40 and packed.seconds < plain.seconds
+        autotrain = dataclasses.replace(REQUEST, backend="autotrain", batch_size=2, epochs=1.5)
+        report = decide(autotrain, base, data).report
+        assert report.steps == 2 * math.ceil((report.tokens + 80) // 64 / 2)
+        assert "AutoTrain takes whole epochs: 1.5 become 2" in report.warnings
+
     def test_the_same_request_gives_the_same_spec_and_a_change_is_named(self, base):
         rows = [{"prompt": f"Who is {n}?", "completion": f"Number {n}."} for n in range(40)]
         spec = decide(REQUEST, base, understood(*rows)).spec
         assert TrainingSpec.from_dict(spec.as_dict()) == spec
+        assert spec.base.vocabulary == 49152
+        earlier = spec.as_dict()
+        del earlier["base"]["vocabulary"]
+        assert TrainingSpec.from_dict(earlier).base.vocabulary == 0
         assert spec.changes(decide(REQUEST, base, understood(*rows)).spec) == ()
         other = TrainingRequest("job", "smollm2", epochs=1, background=True)
         changed = spec.changes(decide(other, base, understood(*rows[:-1])).spec)
@@ -212,6 +246,18 @@ class TestWithSmolLM2:
         decided = decide(REQUEST, base, data, mixed=mixed)
         assert (decided.report.rows, decided.report.mixed_rows) == (3, 1)
         assert decided.train[-1] == mixed[0]
+
+    def test_everyday_texts_hold_the_model_to_its_base_unless_that_is_left_out(self, base):
+        data = understood({"prompt": "Who?", "completion": "Me."}, {"prompt": "Why?", "completion": "So."})
+        held = decide(REQUEST, base, data)
+        assert held.spec.request.mix == "general" and len(held.general) == held.report.general_rows == 200
+        assert held.report.rows == 2, "they are no rows: they change neither steps nor tokens"
+        for left_out in ({"mix": "none"}, {"backend": "autotrain"}, {"mix": "rows.csv"}):
+            other = decide(dataclasses.replace(REQUEST, **left_out), base, data)
+            assert other.general == () and other.report.general_rows == 0
+        assert "mix was general and is none" in held.spec.changes(
+            decide(dataclasses.replace(REQUEST, mix="none"), base, data).spec
+        )
 
     def test_rows_that_are_all_too_long_and_a_length_that_the_model_has_not_are_told(self, base):
         data = understood({"prompt": "Who?", "completion": "word " * 100})

@@ -13,16 +13,33 @@ from llm_magics.finetuning import environment
 
 def test_what_pip_is_told_is_handed_on():
     listed = (
+        ":env:.index-url='https://two/simple'\n"
+        ":env:.trusted-host='one two:8080'\n"
+        "download.find-links='/not/for/install'\n"
         "global.cert='/etc/ssl/ca.crt'\n"
         "global.extra-index-url='file:///opt/a/simple file:///opt/b/simple'\n"
         "global.find-links='\\n/opt/wheels\\n/opt/more'\n"
         "global.index-url='https://one/simple'\n"
-        ":env:.index-url='https://two/simple'\n"
+        "global.no-index='0'\n"
     )
     assert environment.pip_places(listed) == [
         "--extra-index-url", "file:///opt/a/simple", "--extra-index-url", "file:///opt/b/simple",
         "--find-links", "/opt/wheels", "--find-links", "/opt/more", "--index-url", "https://two/simple",
+        "--allow-insecure-host", "one", "--allow-insecure-host", "two:8080",
     ]  # fmt: skip
+
+
+def test_variables_and_files_of_pip_are_heard_as_pip_hears_them(tmp_path, monkeypatch):
+    for name in [name for name in os.environ if name.startswith("PIP_")]:
+        monkeypatch.delenv(name)
+    (tmp_path / "pip.conf").write_text("[global]\nno_index = true\nfind-links = /one\n[install]\nfind-links = /two\n")
+    monkeypatch.setenv("PIP_CONFIG_FILE", str(tmp_path / "pip.conf"))
+    words = environment._pip_places()
+    assert words[0] == "--no-index" and "/two" in words and "/one" not in words
+    monkeypatch.setenv("PIP_FIND_LINKS", "/three")
+    monkeypatch.setenv("PIP_NO_INDEX", "no")
+    words = environment._pip_places()
+    assert "/three" in words and "/two" not in words and "--no-index" not in words
 
 
 @pytest.fixture

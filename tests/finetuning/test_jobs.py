@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import os
 import random
+import shlex
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -20,7 +22,7 @@ from llm_magics.finetuning.events import EventReader
 from llm_magics.finetuning.jobs import Job, Jobs
 from llm_magics.finetuning.rows import read
 from llm_magics.finetuning.spec import decide
-from llm_magics.messages import TrainingRequest
+from llm_magics.values.training import TrainingRequest
 
 pytestmark = [pytest.mark.model, pytest.mark.slow]
 
@@ -105,6 +107,9 @@ def test_a_job_leaves_an_adapter_a_merged_model_and_all_that_repeats_it(whole, t
     changed = logits(tiny.folder, whole.adapter)
     assert (changed - logits(tiny.folder)).abs().max() != 0
     assert (logits(whole.merged) - changed).abs().max() < 1e-4
+    from huggingface_hub import ModelCard
+
+    assert ModelCard.load(Path(whole.adapter) / "README.md").data.base_model == tiny.folder
     kept = {path.name for path in Path(whole.folder).iterdir()}
     assert {"spec.json", "train.jsonl", "valid.jsonl", "events.jsonl", "trainer.log"} <= kept
 
@@ -168,8 +173,7 @@ def test_a_job_that_runs_is_found_by_another_notebook_and_refused_a_second_time(
     )
     with pytest.raises(TrainingError, match="is being trained already"):
         jobs.start(decided())
-    with pytest.raises(TrainingError, match="is being trained already"):
-        jobs.resume()
+    assert jobs.resume().group == job.group  # found again, not started again
     done = subprocess.run([sys.executable, "-c", code, str(jobs.root)], capture_output=True, text=True, timeout=180)
     assert done.stdout.split() == ["running", "step", "stopped"], done.stderr
     assert not job.running
@@ -182,11 +186,28 @@ def test_a_job_that_nobody_watches_saves_and_ends_unless_it_is_for_the_backgroun
     assert processes.wait(watched.group, 60)
     run = watched.run()
     assert run.state == "stopped" and "no notebook has watched it" in run.text and run.adapter
-    alone = jobs.start(decided(name="alone", background=True, epochs=2000))
+    monkeypatch.setenv("LLM_MAGICS_UNWATCHED_SECONDS", "5")
+    alone = jobs.start(decided(name="alone", epochs=2000))
     wait_for(alone, "step", 1)
-    time.sleep(3)
+    assert jobs.resume(name="alone", background=True).group == alone.group  # it runs, and is told all the same
+    time.sleep(8)
     assert alone.running
     assert alone.stop().state == "stopped"
+
+
+def test_training_ends_where_validation_no_longer_improves_and_keeps_its_best_step(decided, jobs):
+    made = decided([{"prompt": f"Who is {n}?", "completion": "Nobody."} for n in range(24)], valid_split=4, epochs=60)
+    other = understand(read([{"prompt": "Why?", "completion": "Rain fell on seven hills."}], "rows")).rows
+    job = jobs.start(dataclasses.replace(made, valid=other * 4))
+    run = finished(job)
+    losses = dict(run.valid_losses)
+    best = min(losses, key=losses.__getitem__)
+    assert best < run.step < run.total
+    assert f"the adapter is that of step {best}" in run.text and "no longer fell" in run.text
+    from safetensors.torch import load_file
+
+    kept = load_file(job.folder / folders.CHECKPOINTS / f"checkpoint-{best}" / "adapter_model.safetensors")
+    assert all((kept[name] == found).all() for name, found in weights(run).items())
 
 
 def test_a_changed_line_does_not_resume_and_says_what_changed(whole, decided, jobs):
@@ -215,12 +236,38 @@ def test_preference_pairs_are_learned_from(decided, jobs, trainer):
     assert run.step == 6 and len(run.losses) == 6 and weights(run)
 
 
+def test_checkpoints_follow_the_steps_that_the_trainer_comes_to(decided, jobs):
+    made = decided(packing=True, max_length=128, epochs=3)
+    assert made.report.steps == 24, "45 without packing"
+    wrong = dataclasses.replace(made, spec=dataclasses.replace(made.spec, steps=800))
+    run = finished(jobs.start(wrong))
+    assert run.total == made.report.steps
+    saved = [event.step for event in run.events if event.kind == "save"]
+    assert saved[0] == run.total // 8 and len(saved) >= 8
+
+
 def test_two_processes_are_two_and_learn_as_one_does(decided, jobs):
     one = finished(jobs.start(decided(name="one")))
     two = finished(jobs.start(decided(name="two", processes=2, batch_size=2)))
     assert two.step == one.step
+    assert max(event.tokens for event in two.events) == max(event.tokens for event in one.events)
     gaps = [abs(a - b) for (_, a), (_, b) in zip(one.losses, two.losses, strict=True)]
     assert sum(gaps) / len(gaps) < 0.05, gaps
+
+
+def test_the_command_for_another_machine_brings_it_into_the_job(decided, jobs):
+    assert jobs.start(decided(name="alone", epochs=1)).elsewhere == ""
+    job = jobs.start(decided(nodes=2, batch_size=2, epochs=1))
+    command = job.elsewhere
+    assert str(job.folder) in command and "--nnodes=2" in command and socket.gethostname() in command
+    other = subprocess.Popen(shlex.split(command), cwd="/", env={**os.environ, "PYTHONPATH": os.getcwd()})
+    try:
+        run = finished(job)
+        assert other.wait(60) == 0
+    finally:
+        other.kill()
+    assert run.step == run.total == 15 and job.elsewhere == ""
+    assert max(event.tokens for event in run.events) == decided(epochs=1).report.tokens
 
 
 def test_a_name_that_is_used_again_keeps_the_earlier_job_aside(decided, jobs):

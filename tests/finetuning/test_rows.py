@@ -8,7 +8,7 @@ import pytest
 
 from llm_magics.errors import InputError
 from llm_magics.finetuning.rows import read
-from llm_magics.messages import Example
+from llm_magics.values.messages import Example
 
 CSV = 'prompt,completion\n"What is a, b?","It is\nthis."\nWho?,Me.\n'
 ROWS = [{"prompt": "What is a, b?", "completion": "It is\nthis."}, {"prompt": "Who?", "completion": "Me."}]
@@ -27,6 +27,8 @@ def complaint(source, *args, **options):
     [
         ("a.csv", CSV),
         ("a.csv", "\ufeff" + CSV.replace("\n", "\r\n").replace("is\r\n", "is\n")),
+        ("a.csv", 'prompt;completion\nWhat is a, b?;"It is\nthis."\nWho?;Me.\n'),
+        ("a.csv", 'prompt\tcompletion\nWhat is a, b?\t"It is\nthis."\nWho?\tMe.\n'),
         ("a.tsv", 'prompt\tcompletion\nWhat is a, b?\t"It is\nthis."\nWho?\tMe.\n'),
         ("a.jsonl", "\n".join(map(json.dumps, ROWS)) + "\n\n"),
         ("a.json", json.dumps(ROWS)),

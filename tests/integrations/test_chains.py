@@ -299,3 +299,30 @@ def test_the_real_model_streams_and_stops_in_a_chain(smollm2_engine: Any) -> Non
         whole = whole + chunk
     assert whole.text and "." not in whole.text and whole.response_metadata["finish_reason"] == "stop"
     assert whole.usage_metadata["input_tokens"] > 10
+
+
+@pytest.mark.parametrize(
+    ("said", "answer", "thought"),
+    [
+        ("<think>Meta, I think.</think>\n\nIn July <think> 2023.", "In July <think> 2023.", "Meta, I think."),
+        (" <THINK>\na</THINK><think>b</think> Yes <b>", "Yes <b>", "a\n\nb"),
+        ("<think>never ends", "", "never ends"),
+        ("<thin line", "<thin line", ""),
+        ("<", "<", ""),
+        (" plain", " plain", ""),
+    ],
+)
+def test_what_a_model_thinks_is_no_part_of_a_chains_answer(
+    session: Session, said: str, answer: str, thought: str
+) -> None:
+    session.knowledge.add_text(SENTENCES[0]).run()
+    session.add("thinker", ScriptedEngine([said]))
+    found = session.rag.invoke("When was Llama 2 released?")
+    assert found["answer"] == answer and found.get("reasoning", "") == thought
+    session.add("thinker", ScriptedEngine([said]))
+    assert "".join(piece.get("answer", "") for piece in session.rag.stream("When was Llama 2 released?")) == answer
+
+
+def test_one_stop_text_is_one_text(session: Session) -> None:
+    assert session.llm.invoke("hi", stop="there").content.strip() == "hello"
+    assert session.llm.bind(stop="there").invoke("hi").content.strip() == "hello"

@@ -19,7 +19,7 @@ from llm_magics import ScriptedEngine, Session
 from llm_magics.errors import KnowledgeError
 from llm_magics.knowledge.base import Document
 from llm_magics.knowledge.remote import StoreBase
-from llm_magics.messages import RetrievalRequest, Splitting
+from llm_magics.values.knowledge import RetrievalRequest, Splitting
 
 FARM = {
     "llamas.md": "# Llamas\n\nLlamas carry up to 30 kilograms.\n\n## Food\n\nLlamas eat hay and grass.",
@@ -76,7 +76,7 @@ def test_another_session_finds_again_what_is_there_and_replaces_what_changed(
     assert (added.new, added.changed, added.unchanged) == (0, 1, 2)
     found = other.retrieve("llamas hay asleep", RetrievalRequest(k=10))
     assert [p.text for p in found if p.source == farm[0]] == ["# Llamas\n\nLlamas are asleep."]
-    assert other.knowledge.remove(farm[1]) == 2
+    assert other.knowledge.remove(farm[1]) == {farm[1]: 2}
     assert farm[1] not in {passage.source for passage in other.retrieve("goats", RetrievalRequest(k=10))}
 
 

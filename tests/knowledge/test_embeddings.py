@@ -149,6 +149,30 @@ print(embedder.backend, tried, sys.modules.get("openvino_telemetry"))
     assert done.stdout.split("\n")[-2] == "openvino [] None"
 
 
+def test_an_interrupt_reaches_python_after_the_last_embedder_was_let_go_in_another_thread(cache: Path) -> None:
+    """OpenVINO frees the stack for signal handlers that it gave the thread in which it began."""
+    code = f"""
+import gc, os, signal, threading, time
+from llm_magics.knowledge.embeddings import Embedder
+signal.signal(signal.SIGINT, signal.default_int_handler)
+held = [Embedder({MINILM!r})]
+print(held[0].backend, held[0].vectors(["a"]).shape)
+def let_go():
+    held.clear()
+    gc.collect()
+thread = threading.Thread(target=let_go)
+thread.start()
+thread.join()
+try:
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(5)
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ)
+    assert (done.returncode, done.stdout.split("\n")[-3:]) == (0, ["openvino (1, 384)", "interrupted", ""])
+
+
 def test_prompts_pooling_and_layers_of_a_model_are_kept(cache: Path, make_model: MakeModel) -> None:
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.models import Dense, Pooling

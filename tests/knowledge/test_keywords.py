@@ -55,3 +55,12 @@ def test_marks_are_in_order_and_apart_in_any_text(text, question):
 def test_a_rare_word_counts_more_than_a_common_one():
     texts = {number: f"file number {number}" for number in range(20)} | {20: "a reflog of something"}
     assert KeywordIndex(texts).search("file reflog", 1)[0][0] == 20
+
+
+def test_chinese_and_japanese_are_found_by_pairs_of_letters():
+    texts = {0: "默认端口是八千零八十。", 1: "猫吃鱼。", 2: "既定のポートは五千です。"}
+    index = KeywordIndex(texts)
+    assert index.search("服务器的默认端口是多少?", 1)[0][0] == 0
+    assert index.search("既定のポート番号は?", 1)[0][0] == 2
+    assert marked(texts[0], "默认端口") == ["默认端口"]
+    assert marked("Llama2模型很小", "llama 模型") == ["Llama", "模型"]

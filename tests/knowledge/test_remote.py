@@ -16,7 +16,7 @@ from llm_magics.errors import InputError, KnowledgeError
 from llm_magics.knowledge.base import Document
 from llm_magics.knowledge.embeddings import HashingEmbedder
 from llm_magics.knowledge.remote import StoreBase
-from llm_magics.messages import RetrievalRequest, Splitting
+from llm_magics.values.knowledge import RetrievalRequest, Splitting
 
 DENSE = RetrievalRequest(search="dense")
 LONG = Document(

@@ -12,7 +12,7 @@ from llm_magics.knowledge.base import Document
 from llm_magics.knowledge.embeddings import HashingEmbedder
 from llm_magics.knowledge.reranking import Reranker
 from llm_magics.knowledge.store import KnowledgeBase
-from llm_magics.messages import RetrievalRequest
+from llm_magics.values.knowledge import RetrievalRequest
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "cats", "dogs", "eat", "fish", "bones", "what", "do"]
 TEXTS = ["cats eat fish", "dogs eat bones", "fish eat fish", "bones"]

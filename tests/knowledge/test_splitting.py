@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from llm_magics.errors import InputError
 from llm_magics.knowledge.base import Document
+from llm_magics.knowledge.passages import place_of
 from llm_magics.knowledge.splitting import SPLITTERS, find_headings, outline, split
-from llm_magics.messages import Splitting
+from llm_magics.values.knowledge import Splitting
 
 MANUAL = "# Git\n\nA tool.\n\n## Commit\n\nRecords changes.\n\n```\n# no heading\n```\n\n## Push\n\nSends them.\n"
 
@@ -89,3 +90,19 @@ def test_prose_at_the_edge_hangs_under_nothing():
 def test_the_outline_of_any_text_is_made_of_lines_before_it(text, at):
     above = text[: min(at, len(text))]
     assert all(line in above for line in outline(text, min(at, len(text))))
+
+
+@pytest.mark.parametrize(
+    ("places", "said"),
+    [
+        (["The magics", "The magics > Opening > %llm_load"], "The magics > Opening > %llm_load"),
+        (["Guide > Install", "Guide > Use"], "Guide > Install to Use"),
+        (["Guide > Install", "Guide > Use > Ask"], "Guide > Install to Use > Ask"),
+        (["Guide > Install", "Guide"], "Guide > Install to Guide"),
+        (["Guide", "Guide", "Guide"], "Guide"),
+        (["Cats", "Dogs"], "Cats to Dogs"),
+        (["page 3", "page 4"], "page 3 to page 4"),
+    ],
+)
+def test_the_place_of_neighbours_says_what_they_share_once(places: list[str], said: str):
+    assert place_of(places) == said

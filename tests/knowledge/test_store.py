@@ -14,8 +14,7 @@ from llm_magics.knowledge.embeddings import HashingEmbedder
 from llm_magics.knowledge.keywords import terms
 from llm_magics.knowledge.store import KnowledgeBase
 from llm_magics.knowledge.vectors import VectorIndex
-from llm_magics.messages import RetrievalRequest, Splitting
-from llm_magics.results import IndexingProgress
+from llm_magics.values.knowledge import IndexingProgress, RetrievalRequest, Splitting
 
 SENTENCES = [
     "Llama 2 is a family of large language models that Meta released in July 2023.",

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from llm_magics import Answer, errors
-from llm_magics.messages import Message, Prompt
+from llm_magics.values.messages import Message, Prompt
 
 
 def asked(engine: Any) -> str:
@@ -56,7 +56,7 @@ def test_every_magic_has_help_with_two_examples(notebook: Any) -> None:
     assert len(parsers) >= 8
     for parser in parsers:
         printed = notebook.good(f"%{parser.magic} --help").printed
-        assert all(example in printed for example in parser.examples) and len(parser.examples) == 2
+        assert all(example in printed for example in parser.examples) and len(parser.examples) >= 2
         assert "Docstring:" in notebook.good(f"%{parser.magic}?").printed
 
 
@@ -246,3 +246,20 @@ def test_the_same_seed_gives_the_same_text_and_temperature_0_needs_none(smollm2:
 def test_a_real_dry_run_shows_the_chat_template(smollm2: Any) -> None:
     prompt = smollm2.good("%llm --dry-run -s Sys hi").value
     assert prompt.text == ("<|im_start|>system\nSys<|im_end|>\n<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n")
+
+
+def test_an_answer_that_loops_is_ended_and_says_so(notebook: Any) -> None:
+    notebook.answers("Type it. " + "[1] [2] [3] " * 100)
+    ran = notebook.good("%llm How do I close a model?")
+    assert ran.value.stop_reason == "loop" and 150 < len(ran.value) < 250
+    assert "ended: it repeats itself" in ran.printed
+    notebook.answers("Type it. " + "[1] [2] [3] " * 100)
+    assert len(notebook.good("%llm --format code How do I close a model?").value) > 1000
+    assert notebook.good("%llm Again?").value.stop_reason == "loop"  # the model can be asked at once
+
+
+def test_a_second_magic_in_a_cell_is_told_to_be_text(notebook: Any, fake: Any) -> None:
+    told = "the line %%cot is read as text here"
+    assert notebook.good("%%llm\nWhy?\n%%cot\nWhy not?").printed.count(told) == 1
+    assert asked(fake) == "Why?\n%%cot\nWhy not?"
+    assert "read as text" not in notebook.good("%%llm\n50 %%cot\n%%timeit").printed

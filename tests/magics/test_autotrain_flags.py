@@ -16,8 +16,8 @@ def test_the_tutorials_own_line_becomes_ours():
         "--backend autotrain --name Llama-Chat --base TinyLlama/TinyLlama-1.1B . --quantization nf4 "
         "--lr 2e-4 --epochs 1 --trainer sft --merge-adapter"
     )
-    assert "--learning_rate → --lr" in translated.changes and "--use_peft → always so" in translated.changes
-    assert "--data_path → DATA" in translated.changes
+    assert ("--learning_rate", "--lr") in translated.changes and ("--use_peft", "always so") in translated.changes
+    assert ("--data_path", "DATA") in translated.changes
 
 
 def test_a_line_of_today_becomes_ours():
@@ -39,3 +39,22 @@ def test_a_back_end_that_was_named_stays():
         "--backend",
         "trl",
     )
+
+
+def test_the_command_in_front_of_the_flags_may_stay():
+    assert translate(["autotrain", "llm", *TUTORIAL.split()]) == translate(TUTORIAL.split())
+    assert translate(["llm", "--name", "a"]).words == ("llm", "--name", "a")
+
+
+def test_flags_that_mean_nothing_here_are_left_out_and_said_so():
+    translated = translate(
+        ["--train", "--project-name", "a", "--padding", "right", "--logging_steps=1", "--lr", "1e-3"]
+    )
+    assert translated.words == ("--backend", "autotrain", "--name", "a", "--lr", "1e-3")
+    assert ("--padding", "left out") in translated.changes and ("--logging_steps", "left out") in translated.changes
+
+
+def test_the_column_with_the_texts_is_handed_on():
+    translated = translate(["--train", "--project-name", "a", "--text_column", "body"])
+    assert translated.words == ("--backend", "autotrain", "--name", "a", "--text-column", "body")
+    assert ("--text_column", "--text-column") in translated.changes

@@ -32,7 +32,7 @@ def usable(notebook: Any) -> None:
         ("%%llm --temp=0.5\nhi", "%%llm has no option --temp. Did you mean --temperature?"),
         ("%%llm --tempreature 0.5\nhi", "%%llm has no option --tempreature. Did you mean --temperature?"),
         ("%%llm --max_new_tokens 5\nhi", "%%llm has no option --max_new_tokens. Did you mean --max-new-tokens?"),
-        ("%%llm --schema Cat\nhi", "%%llm has no option --schema."),
+        ("%%llm --scheme Cat\nhi", "%%llm has no option --scheme. Did you mean --schema?"),
         ("%llm_load --quant nf4 smollm2", "%llm_load has no option --quant. Did you mean --quantize?"),
         ("%llm_history --exprot f.jsonl", "%llm_history has no option --exprot. Did you mean --export?"),
         ("%%llm temperature 0.5\nhi", "%%llm does not know 'temperature' on its first line. Did you mean --temp"),
@@ -51,9 +51,10 @@ def test_an_unknown_option_is_named_with_the_nearest_one(notebook: Any, fake: An
     [
         ("--temperature hot", "--temperature cannot be 'hot'. It takes a number, such as 0.7"),
         ("-t hot", "--temperature cannot be 'hot'. It takes a number, such as 0.7"),
-        ("--temperature -0.5", "--temperature is -0.5. It takes a number from 0 to 100"),
-        ("--temperature=nan", "--temperature is nan. It takes a number from 0 to 100"),
-        ("--temperature inf", "--temperature is inf. It takes a number from 0 to 100"),
+        ("--temperature -0.5", "--temperature is -0.5. It takes a number from 0 to 2, such as 0.7"),
+        ("-t 99", "--temperature is 99.0. It takes a number from 0 to 2, such as 0.7"),
+        ("--temperature=nan", "--temperature is nan. It takes a number from 0 to 2, such as 0.7"),
+        ("--temperature inf", "--temperature is inf. It takes a number from 0 to 2, such as 0.7"),
         ("--top-p 0", "--top-p is 0.0. It takes a number above 0 and up to 1"),
         ("--top-p nan", "--top-p is nan. It takes a number above 0 and up to 1"),
         ("--repetition-penalty inf", "--repetition-penalty is inf. It takes a number above 0"),
@@ -226,7 +227,7 @@ def test_a_prompt_longer_than_the_context_says_by_how_many_tokens(notebook: Any)
 @pytest.mark.model
 def test_a_prompt_longer_than_a_real_context_says_by_how_many_tokens(notebook: Any, smollm2_engine: Any) -> None:
     from llm_magics.engines.transformers import TransformersEngine
-    from llm_magics.messages import Message
+    from llm_magics.values.messages import Message
 
     info = dataclasses.replace(smollm2_engine.info(), context=64)
     small = TransformersEngine(smollm2_engine._model, smollm2_engine._tokenizer, info)
@@ -364,3 +365,24 @@ def test_an_error_holds_no_frames_of_the_run_that_it_ended(notebook: Any) -> Non
     gc.collect()
     assert seen[0]() is None, "the traceback pins what filled the memory"
     usable(notebook)
+
+
+def test_a_name_that_nobody_gave_is_not_taken_for_a_builtin(notebook: Any, fake: Any) -> None:
+    for cell in ("%%llm --schema nope\nhi", "%%fewshot -e nope\nhi", "%rag_add --var Nope", "%llm {{nope}}"):
+        complaint = notebook.run(cell).complaint
+        assert "no variable" in complaint and "Did you mean" not in complaint
+    notebook.names["noped"] = "mine"
+    assert "Did you mean noped?" in notebook.run("%rag_add --var nope").complaint
+
+
+def test_a_server_without_a_model_says_how_both_are_typed(notebook: Any) -> None:
+    said = "http://localhost:9/v1 names a server and no model. Type %llm_load MODEL@http://localhost:9/v1"
+    assert said in notebook.run("%llm_load http://localhost:9/v1").complaint
+    assert "secret" not in notebook.run("%llm_load http://me:secret@localhost:9/v1").complaint
+
+
+def test_a_closed_model_says_which_one_answers_next(notebook: Any) -> None:
+    notebook.answers("a", name="first")
+    notebook.answers("b", name="second")
+    assert "; first is still open and answers next" in notebook.good("%llm_unload").printed
+    assert "answers next" not in notebook.good("%llm_unload").printed

@@ -123,6 +123,17 @@ def test_the_log_is_shown_searched_and_cut(notebook: Any) -> None:
     assert "grass" in last and "hay" not in last
 
 
+def test_the_log_fits_a_narrow_page_and_loses_no_word(notebook: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "70")
+    notebook.answers("It is a domesticated animal from South America, say I")
+    notebook.good("%%llm\nWhat is a llama, and where do people keep it?")
+    lines = notebook.good("%llm_history").printed.splitlines()
+    assert max(map(len, lines)) <= 70
+    assert lines[1].split() == ["time", "magic", "model", "question", "answer", "tokens"]
+    words = " ".join(lines).split()
+    assert {"domesticated", "America,", "keep", "it?"} <= set(words)
+
+
 def test_a_cleared_log_begins_a_new_conversation(notebook: Any) -> None:
     engine = notebook.answers("A")
     notebook.good("%llm Q1")

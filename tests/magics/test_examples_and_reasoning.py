@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from llm_magics import ScriptedEngine
-from llm_magics.results import Vote
+from llm_magics.values.answers import Vote
 
 FOOD = """%%fewshot {}
 Classify the text into neutral, negative or positive.
@@ -100,6 +100,62 @@ def test_choices_give_real_probabilities_that_sum_to_one(smollm2: Any) -> None:
     assert ran.value == max(chances, key=chances.__getitem__)
     html = outputs[-1]["data"]["text/html"]
     assert all(choice in html for choice in chances) and html.count("%") >= 3, "the probabilities are not shown"
+
+
+LABELS = "Classify the text into neutral, negative or positive."
+SAID = [
+    ("The soup was cold and the bread was stale.", "negative"),
+    ("What a lovely evening, we will come again.", "positive"),
+    ("The room is on the second floor.", "neutral"),
+    ("Nobody answered the phone for an hour.", "negative"),
+    ("The best coffee in town.", "positive"),
+    ("Breakfast is served until ten.", "neutral"),
+]
+ASKED = ["I loved every minute.", "Terrible, never again.", "The shop opens at nine.", "They broke my bag.", "Superb!"]
+
+
+@pytest.mark.model
+def test_calibration_takes_out_what_the_model_says_of_any_text(smollm2: Any) -> None:
+    smollm2.names["said"] = SAID
+    cells = [f"%%fewshot -e said --choices negative,neutral,positive --decide calibrated\n{LABELS}\n---\n{text}\n---"
+             for text in ASKED]  # fmt: skip
+    found = [smollm2.good(cell).value for cell in cells]
+
+    def leaning(way: str) -> float:
+        """How far the mean over all texts is from even: the sum of what is above a third."""
+        means = [sum(answer.evidence[way][label] for answer in found) / len(found) for label in found[0].evidence[way]]
+        return sum(max(mean - 1 / 3, 0) for mean in means)
+
+    assert all(list(answer.evidence) == ["model", "calibrated"] for answer in found)
+    assert all(answer.probabilities == answer.evidence["calibrated"] for answer in found)
+    assert leaning("calibrated") < leaning("model"), (leaning("calibrated"), leaning("model"))
+
+
+@pytest.mark.model
+def test_with_similar_examples_the_answer_tells_the_model_and_the_examples_apart(smollm2: Any) -> None:
+    smollm2.names["said"] = [*SAID, ("My train to Rome was late.", "travel"), ("The train was full.", "travel")]
+    cell = "%%fewshot -e said --select similar --choices negative,neutral,positive,travel {}\nIs there a train to Rome?"
+    outputs = smollm2.rich()
+    answer = smollm2.good(cell.format("")).value
+    assert list(answer.evidence) == ["model", "calibrated", "examples"]
+    assert all(sum(shares.values()) == pytest.approx(1) for shares in answer.evidence.values())
+    assert max(answer.evidence["examples"], key=answer.evidence["examples"].__getitem__) == "travel" == answer
+    assert "the calibrated model and the examples" in outputs[-1]["data"]["text/html"]
+    alone = smollm2.good(cell.format("--decide model")).value
+    assert list(alone.evidence) == ["model"] and alone.probabilities == alone.evidence["model"]
+    assert alone.probabilities == pytest.approx(answer.evidence["model"], abs=0.02)
+
+
+def test_deciding_needs_choices_and_examples_of_them(notebook: Any, fake: Any) -> None:
+    complaint = notebook.run(FOOD.format("--decide blend")).complaint
+    assert "--decide goes with --choices. Type --choices positive,negative" in complaint
+    assert "--decide cannot be 'vote'" in notebook.run(FOOD.format("--decide vote --choices a,b")).complaint
+
+
+@pytest.mark.model
+def test_examples_of_none_of_the_choices_cannot_decide(smollm2: Any) -> None:
+    complaint = smollm2.run(FOOD.format("--choices red,green --decide blend")).complaint
+    assert "no example has one of the choices as its output" in complaint and "--decide calibrated" in complaint
 
 
 @pytest.mark.model

@@ -146,7 +146,10 @@ def completions(shell: Any, line: str) -> list[str]:
         ("%llm --te", ["%llm --temperature"]),
         ("x = %llm --te", ["x = %llm --temperature"]),
         ("%%llm -t 0 --max", ["%%llm -t 0 --max-new-tokens"]),
-        ("%%fewshot --s", ["%%fewshot --seed", "%%fewshot --select", "%%fewshot --stop", "%%fewshot --system"]),
+        (
+            "%%fewshot --s",
+            ["%%fewshot --schema", "%%fewshot --seed", "%%fewshot --select", "%%fewshot --stop", "%%fewshot --system"],
+        ),
         ("%%cot --v", ["%%cot --votes"]),
         ("%llm -m ", ["%llm -m fake", "%llm -m fable"]),
         ("%llm -m fak", ["%llm -m fake"]),

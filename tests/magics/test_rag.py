@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from llm_magics import Answer
+from llm_magics import Answer, Session
+from llm_magics.errors import KnowledgeError
 
 FACTS = [
     "Llama 2 is a family of large language models that Meta released in July 2023.",
@@ -200,6 +201,13 @@ def test_a_context_that_is_too_long_is_cut_and_the_cut_is_told(docs):
         ("%rag --retrieve x", "Did you mean --retrieve-only"),
         ("%rag", "there is no question"),
         ("%rag_add --store nothing_here", "there is no variable nothing_here"),
+        ("%rag_add '" + "words " * 60 + "'", "there is no file or folder words words"),
+        ("%rag_add '" + "what? " * 60 + "'", "no file fits what? what?"),
+        ("%%rag_add " + "w" * 300 + " b\ntext", "a cell goes into one knowledge base"),
+        ("%rag_add ~nouser/x", "nobody here is called nouser"),
+        ("%%rag_add ~nouser/x y\ntext", "a cell goes into one knowledge base"),
+        ("%rag_add --load ~nouser/x", "nobody here is called nouser"),
+        ("%rag_add --load " + "w" * 300, "there is no folder w"),
     ],
 )
 def test_a_mistake_is_one_line_and_raises(notebook, cell, said):
@@ -211,7 +219,22 @@ def test_a_mistake_is_one_line_and_raises(notebook, cell, said):
 def test_a_cell_and_a_file_do_not_mix(docs, tmp_path):
     Path(tmp_path / "notes.md").write_text("cats")
     assert "%rag_add notes.md with one %" in docs.run("%%rag_add notes.md\ntext").complaint
+    Path(tmp_path / "docs").mkdir()
+    said = docs.run("%%rag_add docs\ntext").complaint
+    assert "docs is a folder" in said and "%%rag_add --kb NAME" in said
+    docs.good("%%rag_add --kb docs\ntext")
     assert "a cell goes into one knowledge base" in docs.run("%%rag_add a b\ntext").complaint
+    said = docs.run("%rag_add --save ~nouser/x").complaint
+    assert "nobody here is called nouser. Type the whole path" in said and not list(tmp_path.glob("~*"))
+
+
+@pytest.mark.parametrize(
+    ("folder", "name", "said"), [("~nouser/kb", "zoo", "nobody here"), ("kb", "z" * 300, "cannot")]
+)
+def test_a_folder_or_a_base_that_cannot_be_is_one_line(docs, folder, name, said):
+    docs.session.settings.knowledge_folder = folder
+    assert said in docs.run(f"%%rag_add --kb {name}\ntext").complaint
+    assert said in docs.run(f"%rag --kb {name} what").complaint
 
 
 def test_braces_in_a_cell_are_filled_unless_asked_not_to(docs):
@@ -242,8 +265,6 @@ def test_cells_whose_identities_begin_alike_are_two_sources(docs):
 
 
 def test_a_saved_base_that_this_session_has_not_read_is_never_saved_over(docs, tmp_path):
-    from llm_magics import Session
-
     docs.session.settings.knowledge_folder = str(tmp_path / "bases")
     docs.good("%%rag_add -n shared\nfirst")
     other = Session(docs.session.settings, say=lambda line: None)
@@ -262,3 +283,226 @@ def test_an_add_that_fails_leaves_no_base_and_clear_stands_alone(docs):
     assert docs.session.knowledge.find().name == "default"
     assert "--clear empties" in docs.run("%rag_add --clear --save somewhere").complaint
     assert len(docs.session.knowledge.find()) == 3
+
+
+def reopened(docs):
+    """A session like that of the next kernel."""
+    return Session(docs.session.settings, say=lambda line: None)
+
+
+def test_what_was_shorter_or_smaller_when_added_again_loses_what_is_gone(docs):
+    import pandas as pd
+
+    docs.names["facts"] = [FACTS[0], "A new sentence."]
+    ran = docs.good("%rag_add --var facts")
+    assert "1 changed" in ran.printed and "1 taken out" in ran.printed and "  facts[2]" in ran.printed
+    assert list(docs.session.knowledge.find().sources) == ["facts[0]", "facts[1]"]
+    docs.names["facts"] = "One text."
+    docs.good("%rag_add --var facts")
+    assert list(docs.session.knowledge.find().sources) == ["facts"]
+    docs.names["table"] = pd.DataFrame({"text": ["one apple", "two pears"]})
+    docs.good("%rag_add -n fruit --var table.text")
+    docs.names["table"] = docs.names["table"][:1]
+    docs.good("%rag_add -n fruit --var table.text")
+    assert list(docs.session.knowledge.find("fruit").sources) == ["table.text[0]"]
+
+
+def test_documents_with_sources_of_their_own_go_with_their_variable(docs):
+    documents = pytest.importorskip("langchain_core.documents")
+    docs.names["pages"] = [documents.Document("cats eat fish", metadata={"source": name}) for name in ("a", "b", "c")]
+    docs.good("%rag_add --var pages -n pages")
+    docs.names["pages"] = docs.names["pages"][1:]
+    docs.good("%rag_add --var pages")
+    assert list(docs.session.knowledge.find("pages").sources) == ["b", "c"]
+    assert "pages is taken out: 2 sources, 2 chunks" in docs.good("%rag_add --remove pages").printed
+
+
+def test_files_that_are_gone_from_a_folder_or_pattern_are_taken_out_and_named(docs, tmp_path):
+    for name in ("notes/a.md", "notes/in/b.md", "notes/in/c.md", "other/d.md"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(f"text of {name}")
+    docs.good("%rag_add notes other/d.md")
+    for name in ("notes/in/b.md", "other/d.md"):
+        (tmp_path / name).unlink()
+    assert "1 taken out" in docs.good("%rag_add ./notes").printed
+    assert set(docs.session.knowledge.find().sources) == {f"facts[{n}]" for n in range(3)} | {
+        "notes/a.md",
+        "notes/in/c.md",
+        "other/d.md",
+    }
+    (tmp_path / "notes/in/c.md").unlink()
+    assert "  notes/in/c.md" in docs.good("%rag_add notes/**/*.md").printed
+    docs.good("%rag_add .")
+    assert [one for one in docs.session.knowledge.find().sources if "[" not in one] == ["notes/a.md"]
+
+
+def test_a_folder_or_a_list_is_taken_out_by_its_name(docs, tmp_path):
+    (tmp_path / "notes").mkdir()
+    for name in ("a.md", "b.md"):
+        (tmp_path / "notes" / name).write_text(f"text of {name}")
+    docs.good("%rag_add notes")
+    assert "notes/ is taken out: 2 sources, 2 chunks" in docs.good("%rag_add --remove notes/").printed
+    assert "facts is taken out: 3 sources, 3 chunks" in docs.good("%rag_add --remove facts").printed
+    assert "has no source facts" in docs.run("%rag_add --remove facts").complaint
+
+
+def test_files_of_two_working_folders_with_one_name_are_two_sources(docs, open_notebook, tmp_path, monkeypatch):
+    shared = tmp_path / "shared"
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "notes.md").write_text(f"text of {name}")
+        monkeypatch.chdir(tmp_path / name)
+        other = open_notebook(LLMMagics={"knowledge_folder": str(shared), "embedding": "hashing-256"})
+        other.good("%rag_add notes.md -n both")
+        assert "0 new" in other.good("%rag_add ../" + name + "/notes.md -n both").printed
+    assert {found.text for found in other.session.retrieve("text")} == {"text of one", "text of two"}
+    other.good("%rag_add --remove notes.md")
+    assert [found.text for found in other.session.retrieve("text")] == ["text of one"]
+
+
+def test_a_base_that_was_saved_in_another_working_folder_keeps_its_files_apart(docs, tmp_path, monkeypatch):
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "notes.md").write_text(f"text of {name}")
+    monkeypatch.chdir(tmp_path / "one")
+    docs.good("%rag_add notes.md -n both --save ../kept")
+    monkeypatch.chdir(tmp_path / "two")
+    docs.good("%rag_add --load ../kept")
+    docs.good("%rag_add notes.md")
+    assert {found.text for found in docs.session.retrieve("text")} == {"text of one", "text of two"}
+
+
+def test_saved_bases_are_shown_before_they_are_opened(docs, open_notebook, tmp_path):
+    docs.session.settings.knowledge_folder = str(tmp_path / "bases")
+    docs.session.knowledge_base("empty")
+    assert "memory" in next(line for line in docs.good("%rag_add").printed.splitlines() if line.startswith("empty"))
+    docs.good("%rag_add --var facts -n project")
+    (tmp_path / "bases/broken").mkdir()
+    (tmp_path / "bases/broken/manifest.json").write_text("{")
+    other = open_notebook(LLMMagics={"knowledge_folder": str(tmp_path / "bases"), "embedding": "hashing-256"})
+    _, _, broken, project, note = other.good("%rag_add").printed.splitlines()
+    assert broken.split()[:4] == ["broken", "0", "0", "damaged"]
+    assert project.split()[:5] == ["project", "3", "3", "hashing-256", "exact"] and "not open yet" in project
+    assert "%rag --kb project" in note or "%rag --kb broken" in note
+    other.good("%rag_add --kb project --list")
+    assert "not open yet" not in next(
+        line for line in other.good("%rag_add").printed.splitlines() if line.startswith("project")
+    )
+
+
+def test_a_cleared_base_leaves_nothing_on_the_disk_and_is_bound_to_nothing(docs, tmp_path):
+    docs.session.settings.knowledge_folder = str(tmp_path / "bases")
+    docs.good("%rag_add --var facts -n zoo")
+    docs.good("%rag_add --clear --kb zoo")
+    assert not (tmp_path / "bases/zoo").exists()
+    docs.good("%rag_add --var facts -n zoo --embedding hashing-128")
+    assert reopened(docs).knowledge.find("zoo").embedding == "hashing-128"
+    docs.good("%rag_add --remove facts")
+    assert not (tmp_path / "bases/zoo").exists()
+
+
+def test_what_goes_through_the_vector_store_is_saved_as_well(docs, tmp_path):
+    docs.session.settings.knowledge_folder = str(tmp_path / "bases")
+    store = docs.session.knowledge_base("zoo")
+    ids = store.add_texts(["The zoo opens at nine.", "The zoo closes at six."])
+    assert len(reopened(docs).knowledge.find("zoo").sources) == 2
+    store.delete(ids[:1])
+    assert list(reopened(docs).knowledge.find("zoo").sources) == ids[1:]
+    docs.session.knowledge_base("zoo").as_retriever().vectorstore.add_texts(["Goats climb."])
+    assert len(reopened(docs).knowledge.find("zoo").sources) == 2
+    store.delete()
+    with pytest.raises(KnowledgeError, match="there is no knowledge base zoo"):
+        reopened(docs).knowledge.find("zoo")
+
+
+def test_a_foreign_manifest_steers_no_terminal(docs, tmp_path):
+    from llm_magics.knowledge import saving
+
+    docs.good("%rag_add --save foreign")
+    path = tmp_path / "foreign/manifest.json"
+    manifest = json.loads(path.read_text())
+    for key, value in (("name", "\x1b[2Jevil\n\u202e"), ("embedding", "\x1b]0;evil\x07"), ("version", "\x1b[31m")):
+        changed = {**manifest, key: value}
+        del changed["checksum"]
+        path.write_text(json.dumps({**changed, "checksum": saving._seal(changed)}))
+        printed = docs.run("%rag_add --load foreign").printed
+        printed += docs.run("%rag_add").printed + docs.run("%rag_add --list").printed
+        assert not [c for c in printed if c in "\x1b\x07\u202e"], printed
+        assert "evil" in printed or "31m" in printed
+
+
+def test_what_an_interrupt_left_is_told_as_it_is(docs, monkeypatch):
+    base = docs.session.knowledge.find()
+    add = base.add
+
+    def interrupted(documents, *rest, **more):
+        add([document for document in documents][:1], *rest, **more)
+        base.remove("facts[2]")
+        base.remove("facts[1]")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(base, "add", interrupted)
+    docs.names["facts"] = ["x", "y"]
+    ran = docs.run("%rag_add --var facts")
+    assert (
+        isinstance(ran.error, KeyboardInterrupt) and "stopped; default holds 1 chunk, each source whole" in ran.printed
+    )
+    assert "-" not in ran.printed.split("stopped;")[1]
+
+
+def test_a_cell_is_listed_with_its_first_words(docs):
+    assert docs.good("%rag_add --list").printed.splitlines()[1].split() == ["source", "chunks"]
+    docs.good("%%rag_add\nThe zoo opens at nine.", cell_id="aaaa-1")
+    lines = docs.good("%rag_add --list").printed.splitlines()
+    assert lines[1].split() == ["source", "title", "chunks"] and "The zoo opens at nine." in lines[-2]
+
+
+def test_a_variable_or_a_base_that_is_given_as_a_file_is_told(docs):
+    assert "default is a knowledge base and no file. Name it so: --kb default" in docs.run("%rag_add default").complaint
+    assert "%rag_add --clear --kb NAME" in docs.run("%rag_add --clear default").complaint
+    assert "facts is a variable and no file. Type %rag_add --var facts" in docs.run("%rag_add facts").complaint
+
+
+def test_a_terminal_says_an_answer_once_and_then_what_it_quotes(docs):
+    docs.answers(FACTS[0])
+    printed = docs.good("%rag Which family of models did Meta release?").printed
+    assert printed.count(FACTS[0]) == 1 and "(quoted from [1])" in printed
+
+
+def test_an_addition_that_was_stopped_before_anything_leaves_no_base_and_no_empty_figures(notebook, monkeypatch):
+    from llm_magics.knowledge.store import KnowledgeBase
+
+    def interrupted(*documents, **more):
+        raise KeyboardInterrupt
+
+    notebook.session.settings.embedding = "hashing-256"
+    monkeypatch.setattr(KnowledgeBase, "add", interrupted)
+    notebook.names["facts"] = FACTS
+    ran = notebook.run("%rag_add --var facts")
+    assert "default: stopped · nothing was added · " in ran.printed
+    assert "holds" not in ran.printed and "·  ·" not in ran.printed and "in memory" not in ran.printed
+    assert "stopped; nothing was added" in str(ran.error)
+    assert len(notebook.session.knowledge) == 0
+
+
+def test_each_source_of_an_answer_has_the_number_that_it_is_cited_by(docs):
+    sources = docs.good("%rag Which family of models did Meta release?").value.sources
+    assert [source.number for source in sources] == list(range(1, len(sources) + 1)) and len(sources) > 1
+    docs.good("%rag --retrieve-only -o found Which family of models did Meta release?")
+    assert [passage.number for passage in docs.names["found"]] == list(range(1, len(docs.names["found"]) + 1))
+
+
+def test_several_images_of_a_folder_are_counted_and_a_skipped_file_is_named_once(docs, tmp_path, monkeypatch):
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs/a.md").write_text("Zebras have stripes.")
+    for name in ("one.png", "two.png", "data.bin"):
+        (tmp_path / "docs" / name).write_bytes(b"\0\1\2" * 100)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    printed = docs.good("%rag_add ../docs/ -n animals").printed
+    assert "3 sources skipped:\n  ../docs/data.bin: is no text\n  2 images: no text in them is read" in printed
+    assert "png" not in printed
+
+
+def test_a_base_that_is_not_there_names_those_that_are(docs):
+    assert "there is no knowledge base nothing. There is default" in docs.run("%rag -n nothing What?").complaint

@@ -55,9 +55,9 @@ def test_the_notebook_takes_them_from_everywhere(open_notebook: Any, tmp_path: P
     [
         ("temprature", "0.7", "there is no setting temprature. Did you mean temperature?"),
         ("xyzzy", "1", "there is no setting xyzzy. %llm_config shows them all"),
-        ("temperature", "hot", "temperature cannot be 'hot'. It takes a number from 0 to 100"),
-        ("temperature", "-1", "temperature cannot be '-1'. It takes a number from 0 to 100"),
-        ("temperature", "nan", "temperature cannot be 'nan'. It takes a number from 0 to 100"),
+        ("temperature", "hot", "temperature cannot be 'hot'. It takes a number from 0 to 2"),
+        ("temperature", "-1", "temperature cannot be '-1'. It takes a number from 0 to 2"),
+        ("temperature", "nan", "temperature cannot be 'nan'. It takes a number from 0 to 2"),
         ("top_p", "0", "top_p cannot be '0'. It takes a number above 0 to 1"),
         ("top_p", "1.1", "top_p cannot be '1.1'. It takes a number above 0 to 1"),
         ("repetition_penalty", "inf", "repetition_penalty cannot be 'inf'. It takes a number from 0.01"),
@@ -92,7 +92,7 @@ def test_a_change_without_a_value_says_how_to_give_one(notebook: Any) -> None:
         ("project", "pyproject.toml: there is no setting temprature. Did you mean temperature?"),
         ("table", "pyproject.toml: llm_magics is 3. Write a table, [tool.llm_magics]"),
         ("broken", "pyproject.toml cannot be read: "),
-        ("environment", "in the environment: temperature cannot be 'hot'. It takes a number from 0 to 100"),
+        ("environment", "in the environment: temperature cannot be 'hot'. It takes a number from 0 to 2"),
         ("config", "in IPython's configuration: there is no setting temprature. Did you mean temperature?"),
     ],
 )

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from llm_magics.messages import Message
+from llm_magics.values.messages import Message
 
 
 @pytest.fixture(scope="session")

@@ -9,11 +9,12 @@ from llm_magics.prompts.answers import (
     FinalAnswer,
     final_answer,
     first_code_block,
+    loops,
     parse_json,
     split_thinking,
     tally,
 )
-from llm_magics.results import Vote
+from llm_magics.values.answers import Vote
 
 
 @pytest.mark.parametrize(
@@ -168,3 +169,32 @@ def test_broken_json_is_one_line_with_the_place_and_no_part_of_it(text: str, par
 )
 def test_the_first_fenced_block_is_the_code(text: str, code: str):
     assert first_code_block(text) == code
+
+
+@pytest.mark.parametrize("piece", ["[1] [1] [2] [3] ", "I am sorry. ", "\n- Bees make honey.", "the best of "])
+def test_the_same_piece_over_and_over_is_a_loop(piece: str):
+    assert loops(f"An answer. {piece * 40}", "How do I close it?")
+    assert not loops(f"An answer. {piece * 3}", "How do I close it?")
+    assert not loops(f"An answer. {piece * 40}And on it goes", "How do I close it?")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "".join(f"{number}. The waiter ignored us.\n" for number in range(1, 200)),
+        "".join(f"- Take {number} eggs\n" for number in range(1, 200)),
+        "".join(f"| {number} | yes | no |\n" for number in range(200)),
+        "| --- " * 60,
+        "-" * 400,
+        ". . . " * 80,
+        "1" + "0" * 400,
+        "```python\n" + "x.append(0)\n" * 60,
+        " ".join(str(number) for number in range(300)),
+    ],
+)
+def test_lists_tables_rules_and_code_are_no_loops(text: str):
+    assert not any(loops(text[:end]) for end in range(0, len(text), 7))
+
+
+def test_what_was_asked_for_over_and_over_is_no_loop():
+    assert not loops("Hello world! " * 60, "Write hello world 60 times.")

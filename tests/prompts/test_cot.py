@@ -5,9 +5,9 @@ from collections.abc import Callable
 import pytest
 
 from llm_magics.errors import InputError
-from llm_magics.messages import Example, Message
 from llm_magics.prompts.answers import FinalAnswer, final_answer
 from llm_magics.prompts.cot import STRATEGIES, build
+from llm_magics.values.messages import Example, Message
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)

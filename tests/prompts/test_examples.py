@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llm_magics.errors import InputError
-from llm_magics.messages import Example
 from llm_magics.prompts.examples import choose, from_value, read_file
+from llm_magics.values.messages import Example
 
 TWO = (Example("good", "Positive"), Example("bad", "Negative"))
 

@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llm_magics.errors import InputError
-from llm_magics.messages import Example, Message
 from llm_magics.prompts import plain
 from llm_magics.prompts.fewshot import FewShotCell, build, parse_cell
+from llm_magics.values.messages import Example, Message
 
 DESIGN = """Classify the text into neutral, negative or positive.
 I think the food was alright. => Neutral

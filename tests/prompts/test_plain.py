@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 
 from llm_magics.errors import InputError
-from llm_magics.messages import Message
 from llm_magics.prompts.plain import build
+from llm_magics.values.messages import Message
 
 
 def test_the_question_comes_last_after_system_and_conversation():

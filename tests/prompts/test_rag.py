@@ -1,4 +1,4 @@
-"""The prompt of %%rag, what a hostile passage can do to it, and the citations in an answer."""
+"""The prompt of %%rag, what a hostile passage can do to it, and what an answer quotes."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llm_magics.errors import InputError
-from llm_magics.messages import Example, Passage
 from llm_magics.prompts import rag
-from llm_magics.prompts.rag import Citation, citations, quoted
+from llm_magics.prompts.rag import quoted
+from llm_magics.values.knowledge import Passage
+from llm_magics.values.messages import Example
 
 CATS = Passage("Cats eat fish.", "cats.txt", 0, 14, "line 1")
 DOGS = Passage("Dogs eat bones.", "dogs.txt", 0, 15, title="About dogs")
@@ -85,7 +86,12 @@ def test_a_passage_or_its_name_cannot_end_the_turn(mark):
 
 def test_a_long_name_keeps_its_end_which_says_where():
     line = lines(text(passages=[Passage("Cats.", "x" * 500, 0, 5, "Food > fish")]))[0]
-    assert line.endswith("x · Food > fish: Cats.") and len(line) < 140
+    assert line.endswith("x · fish: Cats.") and len(line) < 140
+
+
+def test_a_passage_is_called_by_its_file_and_innermost_heading():
+    line = lines(text(passages=[Passage("Cats.", "/home/me/docs/cats.html", 0, 5, "Food > Raw > fish")]))[0]
+    assert line == "[1] cats.html · fish: Cats."
 
 
 @pytest.mark.model
@@ -100,24 +106,6 @@ def test_a_hostile_passage_holds_no_control_token_of_the_model():
     ids = set(tokenizer(prompt, add_special_tokens=False)["input_ids"])
     assert not ids & set(tokenizer.all_special_ids)
     assert set(tokenizer("<|im_end|>")["input_ids"]) & set(tokenizer.all_special_ids)
-
-
-def test_citations_are_found_where_they_name_a_passage():
-    answer = "Fish [1], bones [2, 3] and air [4]."
-    assert citations(answer, 3) == (Citation(5, 8, (1,)), Citation(16, 22, (2, 3)))
-    assert answer[16:22] == "[2, 3]"
-
-
-@pytest.mark.parametrize("answer", ["[0] [4]", "[1](http://x)", "`a[1]`", "```\na[1]\n```", "[x] [-1]", "", "[]"])
-def test_what_is_no_citation_is_left_alone(answer):
-    assert citations(answer, 3) == ()
-
-
-@given(answer=st.text(alphabet="[]0123,; `(a", max_size=60), count=st.integers(0, 4))
-def test_citations_of_any_text_name_passages_that_exist(answer, count):
-    for found in citations(answer, count):
-        assert answer[found.start] == "[" and answer[found.end - 1] == "]"
-        assert found.numbers and all(1 <= number <= count for number in found.numbers)
 
 
 def test_an_answer_that_repeats_a_passage_is_known_to_quote_it():

@@ -6,12 +6,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from llm_magics import LLMMagicsError, ScriptedEngine, Session
 from llm_magics.errors import BusyError, ContextLengthError, ModelNotFoundError
-from llm_magics.messages import AskRequest, GenerationOptions
 from llm_magics.settings import LLMMagics
+from llm_magics.values.asking import AskRequest, GenerationOptions
 
 
 @pytest.fixture
@@ -128,8 +129,8 @@ def test_an_empty_system_text_overrules_the_setting(session: Session) -> None:
 
 def test_similar_examples_are_compared_as_equals_not_as_documents_with_a_question():
     class Embedder:
-        def similarities(self, texts, question):
-            return [float(text == "near") for text in texts]
+        def equals(self, texts):
+            return np.array([[1.0, 0.0] if text in ("near", "question") else [0.0, 1.0] for text in texts])
 
     session = Session(say=lambda line: None)
     session.add("fake", ScriptedEngine(["yes"]))

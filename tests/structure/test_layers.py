@@ -10,7 +10,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[2] / "llm_magics"
 
-VALUES = {"messages", "results", "errors", "settings", "aliases", "history"}
+VALUES = {"values", "errors", "settings", "aliases", "history", "cache_folders", "citations", "quiet"}
 LOWER = VALUES | {"prompts", "evaluation", "engines", "knowledge", "finetuning"}
 SCORING = VALUES | {"prompts", "evaluation", "engines.base"}
 
@@ -18,15 +18,24 @@ SCORING = VALUES | {"prompts", "evaluation", "engines.base"}
 MAY_IMPORT = {
     "": VALUES | {"session", "magics"},
     **{value: VALUES for value in VALUES},
+    "values": {"values", "errors"},
     "prompts": VALUES | {"prompts"},
     "engines": VALUES | {"engines"},
     "knowledge": VALUES | {"knowledge"},
     "finetuning": VALUES | {"finetuning"},
     "evaluation": SCORING,
     "evaluation.scoring": VALUES,
-    "asking": VALUES | {"prompts", "engines.base"},
+    "evaluation.statistics": VALUES,
+    "evaluation.frames": SCORING,
+    "open_model": VALUES | {"engines.base", "engines.memory"},
+    "asking": VALUES | {"open_model", "prompts", "engines.base"},
+    "retrieving": VALUES | {"knowledge"},
+    "methods": VALUES | {"asking", "retrieving", "open_model", "prompts", "knowledge"},
+    "over": VALUES | {"asking", "prompts"},
     "tuning": LOWER,
-    "session": LOWER | {"asking", "tuning", "integrations"},
+    "evaluating": LOWER,
+    "session": LOWER
+    | {"open_model", "asking", "methods", "retrieving", "over", "tuning", "evaluating", "integrations"},
     "display": VALUES | {"display"},
     "integrations": VALUES | {"engines.base", "knowledge", "integrations"},
     "magics": VALUES | {"session", "display", "magics", "prompts.interpolation"},
@@ -40,12 +49,21 @@ ANY = None
 MAY_USE: dict[str, set[str] | None] = {
     "": {"IPython"},
     **{value: {"traitlets"} for value in VALUES},
+    "cache_folders": {"platformdirs"},
+    "quiet": {"transformers"},
     "prompts": set(),
+    "prompts.schemas": {"jsonschema"},
     "engines": ANY,
     "knowledge": ANY,
     "finetuning": ANY,
-    "evaluation": set(),
+    "evaluation": {"numpy", "scipy"},
+    "evaluation.frames": {"pandas"},
+    "evaluating": {"pandas"},
+    "open_model": set(),
     "asking": set(),
+    "retrieving": set(),
+    "methods": set(),
+    "over": {"pandas"},
     "tuning": LIGHT - NOTEBOOK,
     "session": LIGHT - NOTEBOOK,
     "display": LIGHT | NOTEBOOK,
@@ -55,7 +73,7 @@ MAY_USE: dict[str, set[str] | None] = {
 
 # Part of the package -> third-party libraries that its modules may import at their top, because the part itself
 # is imported late, and only late.
-AT_THE_TOP = {"integrations": {"langchain_core", "pydantic"}}
+AT_THE_TOP = {"integrations": {"langchain_core", "pydantic"}, "evaluation.frames": {"pandas"}}
 
 
 @dataclass(frozen=True)
@@ -195,7 +213,8 @@ def test_every_module_has_a_layer() -> None:
         ("prompts.fewshot", "from ..engines.base import Engine"),
         ("evaluation.scoring", "from ..prompts import plain"),
         ("evaluation.compare", "from ..engines.transformers import TransformersEngine"),
-        ("messages", "from .session import Session"),
+        ("values.messages", "from ..session import Session"),
+        ("values.answers", "from ..history import History"),
         ("session", "def f():\n    from IPython import get_ipython"),
         ("session", "def f():\n    import torch"),
         ("session", "from .display.answer import show_answer"),
@@ -204,6 +223,9 @@ def test_every_module_has_a_layer() -> None:
         ("magics.prompting", "import ipywidgets"),
         ("display.panel", "import ipywidgets"),
         ("session", "from .integrations import langchain"),
+        ("methods", "from .session import Session"),
+        ("asking", "from .methods import Methods"),
+        ("retrieving", "from .prompts import rag"),
         ("integrations.chat_model", "import torch"),
     ],
 )
@@ -214,7 +236,7 @@ def test_an_import_across_layers_is_found(module: str, source: str) -> None:
 @pytest.mark.parametrize(
     ("module", "source"),
     [
-        ("display.answer", "from ..results import AnswerStream\nimport IPython\nfrom . import markdown"),
+        ("display.answer", "from ..values.answers import AnswerStream\nimport IPython\nfrom . import markdown"),
         ("display.panel", "def f():\n    import ipywidgets"),
         ("engines.transformers", "def f():\n    import torch\n    from .prefix_cache import Cache"),
         ("engines.transformers", "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import torch"),

@@ -14,16 +14,17 @@ import signal
 import subprocess
 import sys
 import time
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from llm_magics.errors import LLMMagicsError, TrainingError
+from llm_magics.errors import TrainingError
 from llm_magics.finetuning import autotrain, folders
-from llm_magics.finetuning.data import Row
+from llm_magics.finetuning.data import read_rows
 from llm_magics.finetuning.events import EventLog
-from llm_magics.finetuning.merging import merge
 from llm_magics.finetuning.spec import TrainingSpec, read_spec
+from llm_magics.finetuning.workers.ending import merge_adapter, one_line
 from llm_magics.finetuning.workers.stopping import StopRequest
 
 _WORK = "autotrain"  # in the job's folder: where its command runs
@@ -38,7 +39,7 @@ def main(folder: Path) -> int:
     events = EventLog(folder)
     try:
         spec = read_spec(folder)
-        stop = StopRequest(folder, background=spec.request.background)
+        stop = StopRequest(folder)
         stop.listen()
         events.write("phase", text="preparing AutoTrain's data and base")
         command = _prepare(spec, folder)
@@ -48,13 +49,10 @@ def main(folder: Path) -> int:
             events.write("stopped", text=f"{reason}; AutoTrain saves nothing before its end")
             return 0
         _take_adapter(spec, folder, output)
-        if spec.request.merge_adapter:
-            events.write("phase", text="merging the adapter into the base")
-            merge(spec.base.folder, folder / folders.ADAPTER, folder / folders.MERGED)
-            events.write("merged")
-        events.write("end")
-    except (LLMMagicsError, OSError, ValueError, RuntimeError) as error:
-        events.write("error", text=" ".join(str(error).split())[:400])
+        events.write("end", text=merge_adapter(spec, folder, events))
+    except Exception as error:
+        traceback.print_exc()
+        events.write("error", text=one_line(error))
         return 1
     return 0
 
@@ -65,9 +63,12 @@ def _prepare(spec: TrainingSpec, folder: Path) -> list[str]:
     work = folder / _WORK
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir()
-    tokenizer = load_tokenizer(spec.base.folder)
-    lines = (folder / folders.TRAIN).read_text(encoding="utf-8").split("\n")
-    rows = [Row.from_json(line) for line in lines if line]
+    tokenizer = load_tokenizer(
+        spec.base.folder,
+        chat_template=spec.base.chat_template,
+        trust_remote_code=spec.request.trust_remote_code,
+    )
+    rows = read_rows(folder / folders.TRAIN)
     autotrain.write_csv(work / "train.csv", ("".join(text for text, _ in pieces(tokenizer, row)) for row in rows))
     lengths = [length(tokenizer, row) for row in rows]
     base = autotrain.convert_base(spec.base, work / "base")
@@ -79,13 +80,23 @@ def _train(command: list[str], work: Path, events: EventLog, output: autotrain.O
     """Run AutoTrain to its end. Returns why it was stopped; empty where it was not."""
     environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV")}
     environment["PATH"] = os.pathsep.join([str(Path(command[0]).parent), environment.get("PATH", "")])
-    begun = False
+    environment["ALLOW_REMOTE_CODE"] = "false"  # true where nothing is said
     # A group of its own, so that all of it can be ended; in this worker's session, whose end ends it too.
     process = subprocess.Popen(
         command, cwd=work, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
+    try:
+        return _follow(process, events, output, stop)
+    finally:
+        if process.poll() is None:
+            _end(process)
+
+
+def _follow(process: subprocess.Popen[bytes], events: EventLog, output: autotrain.Output, stop: StopRequest) -> str:
+    begun = False
     for line in _lines(process):
-        print(line, flush=True)
+        if line:  # an empty one only says that a second has passed
+            print(line, flush=True)
         fields = output.read(line)
         if fields is not None:
             if not begun:
@@ -93,7 +104,6 @@ def _train(command: list[str], work: Path, events: EventLog, output: autotrain.O
                 begun = True
             events.write("step", **fields, memory=_memory(process))
         if reason := stop.reason():
-            _end(process)
             return reason
     process.wait()
     return stop.reason()

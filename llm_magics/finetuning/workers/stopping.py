@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 from llm_magics.finetuning import folders
+from llm_magics.finetuning.spec import read_spec
 
 _UNWATCHED = float(os.environ.get("LLM_MAGICS_UNWATCHED_SECONDS", "300"))
 
@@ -17,12 +18,10 @@ class StopRequest:
 
     Args:
         folder: the job's.
-        background: whether it goes on where no notebook watches it.
     """
 
-    def __init__(self, folder: Path, *, background: bool) -> None:
+    def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._background = background
         self._signalled = False
         self._seen = 0.0
         self._since = time.monotonic()
@@ -39,7 +38,8 @@ class StopRequest:
         """Why the job should end, in words; empty where it should not."""
         if self._signalled or (self._folder / folders.STOP).exists():
             return "stopped"
-        if self._background or self._watched():
+        # Read anew each time: ``--resume --background`` reaches a job that runs.
+        if self._watched() or read_spec(self._folder).request.background:
             return ""
         return f"stopped: no notebook has watched it for {_UNWATCHED:.0f} seconds"
 

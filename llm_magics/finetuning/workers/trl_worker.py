@@ -7,6 +7,7 @@ want to know goes to ``events.jsonl``.
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import shutil
@@ -15,14 +16,18 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from llm_magics.errors import LLMMagicsError, TrainingError
+from llm_magics.errors import TrainingError
 from llm_magics.finetuning import folders
-from llm_magics.finetuning.data import Row
+from llm_magics.finetuning.data import Row, read_rows
 from llm_magics.finetuning.events import EventLog
-from llm_magics.finetuning.spec import TrainingSpec, read_spec
+from llm_magics.finetuning.spec import GENERAL_A_BATCH, GENERAL_WEIGHT, QUESTIONS_WEIGHT, TrainingSpec, read_spec
+from llm_magics.finetuning.workers.batches import can_share, collate
+from llm_magics.finetuning.workers.ending import merge_adapter, name_base, one_line
+from llm_magics.finetuning.workers.sft import ANSWERS_LOSS, GeneralTexts, trainer_class
 from llm_magics.finetuning.workers.stopping import StopRequest
 
 _LARGE = 1e9  # weights from which activations take more memory than it is worth to keep them on a GPU
+_PATIENCE = 2  # validations without a lower loss after which the training ends
 
 
 def main(folder: Path) -> int:
@@ -35,7 +40,7 @@ def main(folder: Path) -> int:
     events = EventLog(folder, silent=not first)
     try:
         spec = read_spec(folder)
-        stop = StopRequest(folder, background=spec.request.background)
+        stop = StopRequest(folder)
         stop.listen()
         events.write("phase", text="loading libraries")
         trainer = _trainer(spec, folder, events, stop)
@@ -43,16 +48,13 @@ def main(folder: Path) -> int:
         checkpoint = folders.last_checkpoint(folder)
         events.write("phase", text="training" if checkpoint is None else f"going on from step {checkpoint.name[11:]}")
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-        reason = "" if trainer.state.global_step >= trainer.state.max_steps else stop.reason() or "stopped"
-        _save_adapter(trainer, folder, events)
-        if first and not reason and spec.request.merge_adapter:
-            from llm_magics.finetuning.merging import merge
-
-            del trainer
-            events.write("phase", text="merging the adapter into the base")
-            merge(spec.base.folder, folder / folders.ADAPTER, folder / folders.MERGED)
-            events.write("merged")
-        events.write("stopped" if reason else "end", text=reason)
+        reason, said = _ending(trainer, stop)
+        _save_adapter(trainer, spec, folder, events)
+        if first and not reason:
+            del trainer  # its base leaves room for the one that is merged
+            gc.collect()
+            said = "; ".join(filter(None, [said, merge_adapter(spec, folder, events)]))
+        events.write("stopped" if reason else "end", text=reason or said)
     except Exception as error:
         traceback.print_exc()
         events.write("error", text=_one_line(error))
@@ -60,15 +62,31 @@ def main(folder: Path) -> int:
     return 0
 
 
+def _ending(trainer: Any, stop: StopRequest) -> tuple[str, str]:
+    """Why it was stopped, empty where it came to its end; and what there is to say of its end."""
+    state = trainer.state
+    best = _best_step(trainer)
+    said = f"the adapter is that of step {best}, where the validation loss was lowest" if best else ""
+    unfinished = state.global_step < state.max_steps
+    waited = max(getattr(one, "early_stopping_patience_counter", 0) for one in trainer.callback_handler.callbacks)
+    early = unfinished and waited >= _PATIENCE
+    if early:
+        said = f"ended at step {state.global_step}: the validation loss no longer fell; {said}"
+    return ("" if early or not unfinished else stop.reason() or "stopped"), said
+
+
+def _best_step(trainer: Any) -> int:
+    """The step with the lowest validation loss, whose weights the trainer goes back to; 0 without validation."""
+    return int((trainer.state.best_model_checkpoint or "-0").rpartition("-")[2])
+
+
 def _one_line(error: Exception) -> str:
-    if isinstance(error, LLMMagicsError):
-        return str(error)
-    text = next(iter(str(error).strip().splitlines()), "")
-    if "out of memory" in text or "not enough memory" in text or "can't allocate memory" in text:
+    said = one_line(error)
+    if "out of memory" in said or "not enough memory" in said or "can't allocate memory" in said:
         return (
             "memory ran out. Take a smaller --batch-size with --gradient-accumulation, a smaller --max-length or -q nf4"
         )
-    return f"{type(error).__name__}: {text[:300]}"
+    return said
 
 
 def _check_world(spec: TrainingSpec, trainer: Any) -> None:
@@ -85,29 +103,43 @@ def _trainer(spec: TrainingSpec, folder: Path, events: EventLog, stop: StopReque
     os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
     import datasets
     import torch
-    from transformers import set_seed
+    from transformers import EarlyStoppingCallback, set_seed
 
     from llm_magics.finetuning.tokens import load_tokenizer
 
     datasets.disable_progress_bars()
     set_seed(spec.request.seed)  # the adapter's first weights are drawn before the trainer seeds anything
     events.write("phase", text="opening the base")
-    tokenizer = load_tokenizer(spec.base.folder, trust_remote_code=spec.request.trust_remote_code)
+    tokenizer = load_tokenizer(
+        spec.base.folder,
+        chat_template=spec.base.chat_template,
+        trust_remote_code=spec.request.trust_remote_code,
+    )
     model = _model(spec, torch)
     train, valid = _datasets(spec, folder, tokenizer)
-    kind, options = _kind(spec)
-    return kind(
+    kind, options = _kind(spec, _general(spec, folder, tokenizer))
+    own = spec.request.trainer == "sft" and not spec.request.packing and can_share(model.config)
+    arguments = {**_arguments(spec, folder, torch), **({"padding_free": False} if own else {})}
+    trainer = kind(
         model,
-        args=options(**_arguments(spec, folder, torch)),
+        args=options(**arguments),
         train_dataset=train,
         eval_dataset=valid,
         processing_class=tokenizer,
         peft_config=_adapter(spec),
-        callbacks=[_reporter(events, stop)],
+        callbacks=[EarlyStoppingCallback(_PATIENCE)] if spec.valid_rows else [],
+        **({"data_collator": collate} if own else {}),
     )
+    trainer.add_callback(_reporter(events, stop, trainer))
+    return trainer
 
 
-def _kind(spec: TrainingSpec) -> tuple[Any, Any]:
+def _general(spec: TrainingSpec, folder: Path, tokenizer: Any) -> GeneralTexts | None:
+    records = list(_read(spec, folder / folders.GENERAL, tokenizer))
+    return GeneralTexts(records, GENERAL_A_BATCH, spec.request.seed) if records else None
+
+
+def _kind(spec: TrainingSpec, general: GeneralTexts | None) -> tuple[Any, Any]:
     if spec.request.trainer == "dpo":
         from trl import DPOConfig, DPOTrainer
 
@@ -116,9 +148,9 @@ def _kind(spec: TrainingSpec) -> tuple[Any, Any]:
         from trl.experimental.orpo import ORPOConfig, ORPOTrainer
 
         return ORPOTrainer, ORPOConfig
-    from trl import SFTConfig, SFTTrainer
+    from trl import SFTConfig
 
-    return SFTTrainer, SFTConfig
+    return trainer_class(general, GENERAL_WEIGHT, QUESTIONS_WEIGHT), SFTConfig
 
 
 def _model(spec: TrainingSpec, torch: Any) -> Any:
@@ -138,13 +170,19 @@ def _model(spec: TrainingSpec, torch: Any) -> Any:
         quantization = BitsAndBytesConfig(load_in_8bit=True)
     return AutoModelForCausalLM.from_pretrained(
         spec.base.folder,
-        dtype=half if cuda or quantization else torch.float32,
+        dtype=half if cuda or quantization or _computes_in_bf16(torch) else torch.float32,
         quantization_config=quantization,
         device_map={"": int(os.environ.get("LOCAL_RANK", "0"))} if cuda else None,
         use_safetensors=True,
         local_files_only=True,
         trust_remote_code=spec.request.trust_remote_code,
     )
+
+
+def _computes_in_bf16(torch: Any) -> bool:
+    """Whether the processor multiplies matrices in bfloat16 itself, in half the time; the adapter stays float32."""
+    able = torch.cpu.get_capabilities()
+    return bool(able.get("avx512_bf16") or able.get("amx_bf16"))
 
 
 def _adapter(spec: TrainingSpec) -> Any:
@@ -164,13 +202,14 @@ def _adapter(spec: TrainingSpec) -> Any:
 def _datasets(spec: TrainingSpec, folder: Path, tokenizer: Any) -> tuple[Any, Any]:
     from datasets import Dataset
 
-    def read(name: str) -> Any:
-        # Not splitlines(): it also cuts at characters that a JSON string may hold, such as U+2028.
-        lines = (folder / name).read_text(encoding="utf-8").split("\n")
-        rows = [Row.from_json(line) for line in lines if line]
-        return Dataset.from_list([_record(spec, row, tokenizer) for row in rows])
+    train = Dataset.from_list(_read(spec, folder / folders.TRAIN, tokenizer))
+    return train, Dataset.from_list(_read(spec, folder / folders.VALID, tokenizer)) if spec.valid_rows else None
 
-    return read(folders.TRAIN), read(folders.VALID) if spec.valid_rows else None
+
+def _read(spec: TrainingSpec, path: Path, tokenizer: Any) -> list[dict[str, Any]]:
+    if not path.is_file():  # a job of an earlier version has no general texts
+        return []
+    return [_record(spec, row, tokenizer) for row in read_rows(path)]
 
 
 def _record(spec: TrainingSpec, row: Row, tokenizer: Any) -> dict[str, Any]:
@@ -186,7 +225,7 @@ def _record(spec: TrainingSpec, row: Row, tokenizer: Any) -> dict[str, Any]:
 def _arguments(spec: TrainingSpec, folder: Path, torch: Any) -> dict[str, Any]:
     """Options of the trainer; those for the CPU are as measured (docs/decisions.md, "Fine-tuning")."""
     request, cuda = spec.request, spec.device == "cuda"
-    often = max(1, min(100, spec.steps // 8))
+    often = _often(spec.steps)  # the reporter sets it anew from the trainer's own count
     half = cuda and torch.cuda.is_bf16_supported()
     common = {
         "output_dir": str(folder / folders.CHECKPOINTS),
@@ -210,11 +249,19 @@ def _arguments(spec: TrainingSpec, folder: Path, torch: Any) -> dict[str, Any]:
         "fp16": cuda and not half,
         "gradient_checkpointing": cuda and spec.base.parameters > _LARGE,
         "dataloader_pin_memory": cuda,
+        "load_best_model_at_end": bool(spec.valid_rows),
+        "metric_for_best_model": "eval_loss" if spec.valid_rows else None,
+        "restore_callback_states_from_checkpoint": bool(spec.valid_rows),  # how long the loss has not fallen
         "report_to": "none",
         "disable_tqdm": True,
         "ddp_find_unused_parameters": False,
     }
     return common if request.trainer != "sft" else {**common, **_without_padding(spec)}
+
+
+def _often(steps: int) -> int:
+    """After how many steps a checkpoint is saved and the validation rows are read."""
+    return max(1, min(100, steps // 8))
 
 
 def _without_padding(spec: TrainingSpec) -> dict[str, Any]:
@@ -224,16 +271,18 @@ def _without_padding(spec: TrainingSpec) -> dict[str, Any]:
     return {"padding_free": True, "max_length": None, "dataset_kwargs": {"skip_prepare_dataset": True}}
 
 
-def _reporter(events: EventLog, stop: StopRequest) -> Any:
+def _reporter(events: EventLog, stop: StopRequest, trainer: Any) -> Any:
     """The callback that writes the events, marks whole checkpoints, and ends the training when asked."""
     from transformers import TrainerCallback
 
     class Reporter(TrainerCallback):
         def on_train_begin(self, args: Any, state: Any, control: Any, **unused: Any) -> None:
+            state.save_steps = state.eval_steps = _often(state.max_steps)
             events.write("begin", step=state.global_step, total=state.max_steps)
 
         def on_step_end(self, args: Any, state: Any, control: Any, **unused: Any) -> None:
-            if _agreed(args, bool(stop.reason())):
+            # All processes stop after the same step, or they wait for one another.
+            if _over_all(args, int(bool(stop.reason())), "MAX"):
                 events.write("phase", text="stopping: saving a checkpoint and the adapter", step=state.global_step)
                 control.should_training_stop = control.should_save = True
 
@@ -243,8 +292,10 @@ def _reporter(events: EventLog, stop: StopRequest) -> Any:
             if "eval_loss" in logs:
                 events.write("eval", **figures, valid_loss=logs["eval_loss"])
             elif "loss" in logs:
-                figures |= {"loss": logs["loss"], "learning_rate": logs.get("learning_rate")}
-                events.write("step", **figures, tokens=int(logs.get("num_tokens") or 0), memory=_memory(args))
+                figures |= {"loss": logs.get(ANSWERS_LOSS, logs["loss"]), "learning_rate": logs.get("learning_rate")}
+                own = getattr(trainer, "row_tokens", None)  # TRL's own count is one over all processes
+                tokens = int(logs.get("num_tokens") or 0) if own is None else _over_all(args, own, "SUM")
+                events.write("step", **figures, tokens=tokens, memory=_memory(args))
 
         def on_save(self, args: Any, state: Any, control: Any, **unused: Any) -> None:
             if state.is_world_process_zero:
@@ -254,16 +305,16 @@ def _reporter(events: EventLog, stop: StopRequest) -> Any:
     return Reporter()
 
 
-def _agreed(args: Any, wanted: bool) -> bool:
-    """Whether any process wants to stop: all have to do it after the same step, or they wait for one another."""
+def _over_all(args: Any, number: int, how: str) -> int:
+    """The ``MAX`` or the ``SUM`` of a number over all processes."""
     if args.world_size == 1:
-        return wanted
+        return number
     import torch
     from torch import distributed
 
-    votes = torch.tensor(int(wanted), device=args.device)
-    distributed.all_reduce(votes, op=distributed.ReduceOp.MAX)
-    return bool(votes.item())
+    numbers = torch.tensor(number, device=args.device)
+    distributed.all_reduce(numbers, op=getattr(distributed.ReduceOp, how))
+    return int(numbers.item())
 
 
 def _memory(args: Any) -> int:
@@ -276,7 +327,7 @@ def _memory(args: Any) -> int:
     return int(psutil.Process().memory_info().rss)
 
 
-def _save_adapter(trainer: Any, folder: Path, events: EventLog) -> None:
+def _save_adapter(trainer: Any, spec: TrainingSpec, folder: Path, events: EventLog) -> None:
     """Under a temporary name first: a folder of the right name is always whole."""
     events.write("phase", text="saving the adapter", step=trainer.state.global_step)
     if not trainer.is_world_process_zero():
@@ -284,7 +335,8 @@ def _save_adapter(trainer: Any, folder: Path, events: EventLog) -> None:
     unfinished = folder / f".{folders.ADAPTER}"
     shutil.rmtree(unfinished, ignore_errors=True)
     trainer.accelerator.unwrap_model(trainer.model).save_pretrained(unfinished)
-    (unfinished / "llm_magics.json").write_text(json.dumps({"step": trainer.state.global_step}))
+    name_base(unfinished, spec)
+    (unfinished / "llm_magics.json").write_text(json.dumps({"step": _best_step(trainer) or trainer.state.global_step}))
     shutil.rmtree(folder / folders.ADAPTER, ignore_errors=True)
     unfinished.rename(folder / folders.ADAPTER)
 

@@ -1,0 +1,1 @@
+"""Which way of asking helps, and by how much: methods, scores, statistics, leakage."""

@@ -1,0 +1,58 @@
+"""Whether a job fits beside the models that a session has open, in bytes of the memory that both take."""
+
+from __future__ import annotations
+
+from .spec import TrainingSpec
+from .steps import longest_text
+
+_ROOM = 1.1  # what allocators leave unused between their blocks
+_WEIGHT = {"nf4": 0.55, "int8": 1.0}  # bytes a weight; the rest of what is quantized is scales and the embeddings
+# The loss weighs every word of the vocabulary at every token. TRL does it in tiles of so many tokens and words, other
+# trainers at once; copies in float32 that were seen (docs/decisions.md, "Fine-tuning"), on a GPU from TRL's source.
+_TILE_TOKENS, _TILE_WORDS = 4096, 32768
+_TILES = {"cpu": 8, "cuda": 2}
+_WHOLE = 4
+_LARGE = 1e9  # weights from which the worker keeps a layer's input only and computes the rest again
+
+
+def training_memory(spec: TrainingSpec) -> int:
+    """What a job takes at its highest, a rough guess on the safe side.
+
+    Activations are counted as in Korthikanti et al. 2022 (arXiv:2205.05198): 34 bytes a token, layer and number of
+    the hidden state in half precision, 2 where they are computed again.
+
+    Args:
+        spec: the job.
+
+    Returns:
+        Bytes.
+    """
+    request, base = spec.request, spec.base
+    number = 2 if spec.device == "cuda" else 4
+    layers = max(1.0, base.parameters / (12 * base.width**2))
+    weights = base.parameters * _WEIGHT.get(request.quantization, number)
+    adapter = 18 * layers * base.width * request.lora_r * 16  # bytes: weight, gradient and Adam's two figures
+    texts = longest_text(request, spec.rows, spec.longest) * (request.batch_size or 1)  # tokens
+    tokens = texts * (1 if request.trainer == "sft" else 4)
+    again = spec.device == "cuda" and base.parameters > _LARGE
+    activations = tokens * base.width * (number * layers + 34 if again else 17 * number * layers)
+    return int(weights + adapter + activations + _words(spec, texts * (1 if request.trainer == "sft" else 2)))
+
+
+def _words(spec: TrainingSpec, tokens: int) -> int:
+    """Bytes of the words' weights (logits) at so many tokens."""
+    words = spec.base.vocabulary
+    if spec.request.backend == "trl" and spec.request.trainer != "orpo":
+        return 4 * min(tokens, _TILE_TOKENS) * min(words, _TILE_WORDS) * _TILES[spec.device]
+    return 4 * tokens * words * _WHOLE
+
+
+def must_put_away(held: int, needed: int, free: int) -> bool:
+    """Whether the session's model has to leave the memory before a job starts, and come back afterwards.
+
+    Args:
+        held: bytes of the session's models there.
+        needed: bytes of the job, from ``training_memory``.
+        free: bytes that are free there now, with the session's models in it.
+    """
+    return held > 0 and needed * _ROOM > free
