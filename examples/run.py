@@ -156,8 +156,8 @@ def execute(path: Path, out_dir: Path) -> Path:
 
     Args:
         path: the notebook. Its cells run in its own folder.
-        out_dir: where the executed notebook goes, under the same name. It is written after a
-            failing cell as well, with the outputs up to there.
+        out_dir: where the executed notebook goes, under the same name, and what the kernel itself wrote
+            beside it (``.log``). Both are written after a failing cell as well.
 
     Returns:
         The executed notebook's path.
@@ -180,7 +180,9 @@ def execute(path: Path, out_dir: Path) -> Path:
     executed = out_dir / path.name
     out_dir.mkdir(parents=True, exist_ok=True)
     try:
-        client.execute()
+        # Not in the terminal: a kernel that is ended can still write a traceback about its sockets.
+        with executed.with_suffix(".log").open("w", encoding="utf-8") as log:
+            client.execute(stderr=log)
     finally:
         nbformat.write(notebook, executed)
     return executed
@@ -214,8 +216,11 @@ def main() -> int:
     try:
         executed = execute(arguments.notebook, arguments.out)
     except (CellExecutionError, DeadKernelError) as error:
+        executed = arguments.out / arguments.notebook.name
         print(f"\n{one_line(error)}", file=sys.stderr)
-        print(f"The cells up to here are in {arguments.out / arguments.notebook.name}", file=sys.stderr)
+        print(f"The cells up to here are in {executed}", file=sys.stderr)
+        if isinstance(error, DeadKernelError):
+            print(f"The kernel's own last words are in {executed.with_suffix('.log')}", file=sys.stderr)
         return 1
     print(f"\nNotebook: {executed}\nPage:     {to_html(executed)}")
     return 0

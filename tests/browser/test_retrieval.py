@@ -34,7 +34,7 @@ def opened(output: Any) -> list[bool]:
 
 
 def test_a_citation_opens_its_source_while_the_answer_runs_and_ever_after(notebook: Callable[..., Any]) -> None:
-    book = notebook(SET_UP + "says('It is so [2] and [9]. ' + 'word ' * 300)", ADD + ";", ASK)
+    book = notebook(SET_UP + "says('It is so [2] and [9]. ' + 'word ' * 600)", ADD + ";", ASK)
     book.run_all(wait=False)
     output = book.output(2)
     output.locator(".llm-grow a.llm-cite").first.click(timeout=30_000)
@@ -42,8 +42,9 @@ def test_a_citation_opens_its_source_while_the_answer_runs_and_ever_after(notebo
     assert opened(output) == [False, True]
     words = len(output.locator(".llm-grow").inner_text())
     book.page.wait_for_function(
-        "words => document.querySelector('.llm-grow').innerText.length > words + 100", arg=words, timeout=20_000
+        "words => document.querySelector('.llm-grow')?.innerText.length > words + 100", arg=words, timeout=10_000
     )
+    expect(output.locator(".llm-pill")).to_have_text("running")
     assert opened(output) == [False, True], "a repaint of the text closed it"
     book.wait_until_done()
     assert opened(output) == [False, False] and output.locator(".widget-html").count() == 0

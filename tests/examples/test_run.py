@@ -90,11 +90,22 @@ def test_a_failing_cell_ends_the_run_with_one_line_and_the_notebook_up_to_there(
     assert len(nbformat.read(tmp_path / "out" / "some.ipynb", as_version=4).cells[0].outputs) == 1
 
 
-def test_a_kernel_that_dies_ends_the_run_with_one_line(tmp_path: Path) -> None:
-    done = run(tmp_path, "import os; os.kill(os.getpid(), 9)")
+def test_a_kernel_that_dies_ends_the_run_with_lines_and_leaves_its_last_words(tmp_path: Path) -> None:
+    done = run(tmp_path, "import os, sys; print('goodbye', file=sys.__stderr__, flush=True); os.kill(os.getpid(), 9)")
     assert done.returncode == 1
-    assert "the kernel ended before the cell did" in done.stderr
-    assert "Traceback" not in done.stderr
+    assert done.stderr.splitlines() == [
+        "",
+        "the kernel ended before the cell did; where memory ran out, that is how it looks",
+        f"The cells up to here are in {tmp_path}/out/some.ipynb",
+        f"The kernel's own last words are in {tmp_path}/out/some.log",
+    ]
+    assert (tmp_path / "out" / "some.log").read_text(encoding="utf-8") == "goodbye\n"
+
+
+def test_what_a_kernel_writes_past_its_cells_stays_out_of_the_terminal(tmp_path: Path) -> None:
+    done = run(tmp_path, "import sys; print('socket', file=sys.__stderr__, flush=True)")
+    assert done.returncode == 0 and done.stderr == ""
+    assert (tmp_path / "out" / "some.log").read_text(encoding="utf-8") == "socket\n"
 
 
 def test_the_kernel_is_this_python_even_where_another_of_that_name_is_installed(tmp_path: Path) -> None:
