@@ -47,7 +47,7 @@ def test_who_runs_it_sees_every_few_seconds_how_far_it_is_and_the_notebook_keeps
     assert sum("step" in line and "left" in line for line in ran[2].splitlines()) >= 3
     (cell,) = [cell for cell in ran[0].cells if cell.source.startswith("%llm_finetune")]
     texts = [str(part.get("text", part.get("data", {}).get("text/plain", ""))) for part in cell.outputs]
-    assert sum("48 of 48" in text for text in texts) == 1
+    assert sum("64 of 64" in text for text in texts) == 1
     assert not any(re.search(r"\d (s|min|h) left", text) for text in texts)
 
 

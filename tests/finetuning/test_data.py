@@ -227,6 +227,11 @@ class TestWithSmolLM2:
         assert report.steps == 2 * math.ceil((report.tokens + 80) // 64 / 2)
         assert "AutoTrain takes whole epochs: 1.5 become 2" in report.warnings
 
+    @pytest.mark.parametrize(("rows", "epochs"), [(499, 4), (500, 3), (2666, 3), (2668, 1)])
+    def test_few_rows_are_seen_more_often_and_many_once(self, base, rows, epochs):
+        data = understood(*({"prompt": f"Who is {n}?", "completion": f"Number {n}."} for n in range(rows)))
+        assert decide(REQUEST, base, data).spec.request.epochs == epochs
+
     def test_the_same_request_gives_the_same_spec_and_a_change_is_named(self, base):
         rows = [{"prompt": f"Who is {n}?", "completion": f"Number {n}."} for n in range(40)]
         spec = decide(REQUEST, base, understood(*rows)).spec
@@ -238,7 +243,7 @@ class TestWithSmolLM2:
         assert spec.changes(decide(REQUEST, base, understood(*rows)).spec) == ()
         other = TrainingRequest("job", "smollm2", epochs=1, background=True)
         changed = spec.changes(decide(other, base, understood(*rows[:-1])).spec)
-        assert changed == ("epochs was 3 and is 1", "the data has changed (40 rows then, 39 now)")
+        assert changed == ("epochs was 4 and is 1", "the data has changed (40 rows then, 39 now)")
 
     def test_general_rows_are_trained_along(self, base):
         data = understood({"prompt": "Who?", "completion": "Me."}, {"prompt": "Why?", "completion": "So."})
