@@ -39,6 +39,8 @@ lint: .venv/.lint ## check style and types
 	@$(BIN)/python -m ruff check .
 	@$(BIN)/python -m ruff format --check .
 	@$(BIN)/python -m mypy
+	@MYPYPATH=benchmarks $(BIN)/python -m mypy --config-file= --check-untyped-defs --follow-imports silent \
+		--ignore-missing-imports benchmarks/*.py examples/run.py
 
 docs: .venv/.demo ## write the magics reference anew
 	@$(BIN)/python -m llm_magics.magics.reference

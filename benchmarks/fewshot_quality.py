@@ -15,7 +15,6 @@ import argparse
 import csv
 import math
 import random
-import sys
 import threading
 import time
 from collections import Counter
@@ -195,4 +194,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

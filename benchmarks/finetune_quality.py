@@ -59,7 +59,7 @@ def train(backend, rows, folder, options, steps=0):
     request = TrainingRequest(backend, "smollm2", backend=backend, background=True, **options)
     decided = plan(request, RowSource(rows))
     if steps:
-        epoch = decided.spec.steps / decided.spec.request.epochs
+        epoch = decided.spec.steps / (decided.spec.request.epochs or 1)
         decided = plan(
             TrainingRequest(backend, "smollm2", backend=backend, background=True, epochs=max(1, round(steps / epoch)),
                             **{"learning_rate": 2e-3, **options}),

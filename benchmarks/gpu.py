@@ -106,7 +106,8 @@ def make(shape: dict[str, int], device: str, folder: str) -> None:
 
     small = open_model(resolve("smollm2"), ModelRequest("smollm2", engine="transformers"))
     tokenizer = small._tokenizer
-    config = LlamaConfig(**shape, vocab_size=len(tokenizer), max_position_embeddings=4096, dtype="bfloat16")
+    sizes: dict[str, Any] = {**shape, "vocab_size": len(tokenizer), "max_position_embeddings": 4096}
+    config = LlamaConfig(**sizes, dtype="bfloat16")
     config.eos_token_id = None  # random weights end at random
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.bfloat16)

@@ -84,8 +84,9 @@ def of_pipeline() -> Callable[[str], Iterator[Any]]:
 
     def run(text: str) -> Iterator[Any]:
         streamer = Tokens(tokenizer)
-        options = {"temperature": 0.1, "repetition_penalty": 1.1, "min_new_tokens": TOKENS, "do_sample": True}
-        options |= {"max_new_tokens": TOKENS, "streamer": streamer, "add_special_tokens": False}
+        options: dict[str, Any] = {"temperature": 0.1, "repetition_penalty": 1.1, "do_sample": True}
+        options |= {"min_new_tokens": TOKENS, "max_new_tokens": TOKENS}
+        options |= {"streamer": streamer, "add_special_tokens": False}
         thread = threading.Thread(target=generate, args=(text,), kwargs=options)
         thread.start()
         yield from (token for token in streamer if token)

@@ -22,6 +22,7 @@ from llamacpp import BUSY, ROUNDS, SENTENCE, Busy, Timing, failed, judge, ratio,
 
 from llm_magics.engines import opening
 from llm_magics.engines.resolve import resolve
+from llm_magics.settings import LLMMagics
 from llm_magics.values.asking import GenerationOptions
 from llm_magics.values.messages import Message
 from llm_magics.values.models import ModelRequest
@@ -83,7 +84,7 @@ def main() -> int:
     engines = {}
     for name in ("transformers", "llamacpp"):
         request = ModelRequest("smollm2", engine=name)
-        engines[name] = opening.prepare(resolve("smollm2"), request, coming_back=0, say=print)()
+        engines[name] = opening.prepare(resolve("smollm2"), request, coming_back=0, settings=LLMMagics(), say=print)()
     for case in sys.argv[1:] or CASES:
         measure(engines, case)
     for engine in engines.values():

@@ -21,6 +21,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -179,10 +180,14 @@ def question(options: argparse.Namespace) -> bool:
     index.fit(lambda line: print(line, flush=True))
     asked = [f"How do I undo commit number {number} without losing my work?" for number in range(100)]
     pairs = []
+
+    def ask(text, near):
+        return embedder.question(text), index.search(near, 10)
+
     for number, text in enumerate(asked):
         near = source.drawn(1, 1000 + number)[0]  # the index holds no manual: the search is for one of its own kind
-        embed, _, _ = timed(lambda text=text: embedder.question(text))
-        both, _, _ = timed(lambda text=text, near=near: (embedder.question(text), index.search(near, 10)))
+        embed, _, _ = timed(partial(embedder.question, text))
+        both, _, _ = timed(partial(ask, text, near))
         pairs.append((embed, both))
     embed, both = (1000 * statistics.median(column) for column in zip(*pairs, strict=True))
     ratio = statistics.median(both / embed for embed, both in pairs)
@@ -233,7 +238,7 @@ def fill(what: str, count: int, topics: int) -> None:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 - before
     seconds, hits = [], 0
     for vector, true in zip(asked, nearest, strict=True):
-        wall, _, found = timed(lambda vector=vector: index.search(vector, 10))
+        wall, _, found = timed(partial(index.search, vector, 10))
         seconds.append(wall)
         hits += len({number for number, _ in found} & set(true.tolist()))
     recall, speed = hits / nearest.size, 1000 * statistics.median(seconds)

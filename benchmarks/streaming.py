@@ -144,7 +144,7 @@ def in_kernel(call: str, plain: str, shown: str) -> tuple[list[Any], int, float]
         if message["msg_type"] == "error":
             print("\n".join(content["traceback"]))
 
-    manager = KernelManager(kernel_spec_manager=ThisPython())
+    manager: Any = KernelManager(kernel_spec_manager=ThisPython())
     manager.start_kernel(extra_arguments=["--IPKernelApp.log_level=40"])
     client = manager.blocking_client()
     client.start_channels()

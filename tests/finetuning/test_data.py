@@ -227,7 +227,7 @@ class TestWithSmolLM2:
         assert report.steps == 2 * math.ceil((report.tokens + 80) // 64 / 2)
         assert "AutoTrain takes whole epochs: 1.5 become 2" in report.warnings
 
-    @pytest.mark.parametrize(("rows", "epochs"), [(499, 4), (500, 3), (2666, 3), (2668, 1)])
+    @pytest.mark.parametrize(("rows", "epochs"), [(499, 4), (500, 3), (2664, 3), (2668, 1)])
     def test_few_rows_are_seen_more_often_and_many_once(self, base, rows, epochs):
         data = understood(*({"prompt": f"Who is {n}?", "completion": f"Number {n}."} for n in range(rows)))
         assert decide(REQUEST, base, data).spec.request.epochs == epochs
