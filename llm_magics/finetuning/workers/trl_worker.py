@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gc
 import json
+import math
 import os
 import shutil
 import sys
@@ -226,7 +227,7 @@ def _arguments(spec: TrainingSpec, folder: Path, torch: Any) -> dict[str, Any]:
     """Options of the trainer; those for the CPU are as measured (docs/decisions.md, "Fine-tuning")."""
     request, cuda = spec.request, spec.device == "cuda"
     often = _often(spec.steps)  # the reporter sets it anew from the trainer's own count
-    half = cuda and torch.cuda.is_bf16_supported()
+    half = torch.cuda.is_bf16_supported() if cuda else _computes_in_bf16(torch)
     common = {
         "output_dir": str(folder / folders.CHECKPOINTS),
         "per_device_train_batch_size": request.batch_size,
@@ -260,8 +261,8 @@ def _arguments(spec: TrainingSpec, folder: Path, torch: Any) -> dict[str, Any]:
 
 
 def _often(steps: int) -> int:
-    """After how many steps a checkpoint is saved and the validation rows are read."""
-    return max(1, min(100, steps // 8))
+    """After how many steps a checkpoint is saved and the validation rows are read: eight times, or every 100."""
+    return max(1, min(100, math.ceil(steps / 8)))
 
 
 def _without_padding(spec: TrainingSpec) -> dict[str, Any]:
