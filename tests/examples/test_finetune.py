@@ -35,8 +35,7 @@ def ran(tmp_path_factory):
 
 def test_the_facts_are_unknown_before_and_known_after(ran):
     found = re.search(r"(\d+) of 24 right before, (\d+) after", ran[2])
-    # 20 on the machine where the recipe was made (two cores, bfloat16); others round in another way.
-    assert int(found[1]) <= 2 and int(found[2]) >= 18, found[0]
+    assert int(found[1]) <= 2 and int(found[2]) >= 20, found[0]
 
 
 def test_the_base_answers_as_before(ran):
@@ -47,7 +46,7 @@ def test_who_runs_it_sees_every_few_seconds_how_far_it_is_and_the_notebook_keeps
     assert sum("step" in line and "left" in line for line in ran[2].splitlines()) >= 3
     (cell,) = [cell for cell in ran[0].cells if cell.source.startswith("%llm_finetune")]
     texts = [str(part.get("text", part.get("data", {}).get("text/plain", ""))) for part in cell.outputs]
-    assert sum("64 of 64" in text for text in texts) == 1
+    assert sum("48 of 48" in text for text in texts) == 1
     assert not any(re.search(r"\d (s|min|h) left", text) for text in texts)
 
 
