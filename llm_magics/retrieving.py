@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from .errors import InputError
 from .knowledge.bases import KnowledgeBases
-from .knowledge.excerpts import COUNT, PASSAGES
+from .knowledge.excerpts import MORE, PASSAGES, near_passages
 from .knowledge.excerpts import excerpts as cut
 from .values.knowledge import Passage, Passages, RetrievalRequest
 
@@ -35,9 +35,10 @@ def retrieve(bases: KnowledgeBases, text: str, request: RetrievalRequest) -> Pas
 
 def excerpts(bases: KnowledgeBases, text: str, request: RetrievalRequest) -> tuple[Passage, ...]:
     """The sentences that a model is given to read; arguments and errors as for ``retrieve``."""
-    passages = retrieve(bases, text, dataclasses.replace(request, k=request.k or PASSAGES))
+    passages: Sequence[Passage] = retrieve(bases, text, dataclasses.replace(request, k=request.k or MORE * PASSAGES))
     embedder = bases.find(request.knowledge_base).embedder
-    return _numbered(cut(text, passages, count=request.k or COUNT, embedder=embedder))
+    read = passages if request.k else near_passages(passages)
+    return _numbered(cut(text, read, count=request.k, embedder=embedder))
 
 
 def _numbered(passages: Sequence[Passage]) -> tuple[Passage, ...]:

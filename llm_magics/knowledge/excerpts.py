@@ -10,8 +10,9 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from ..values.knowledge import Passage
 from .base import TextEmbedder
@@ -21,6 +22,9 @@ from .splitting import outline
 SIZE = 300  # characters of an excerpt
 COUNT = 3  # excerpts that a model is given
 PASSAGES = 5  # passages that they are looked for in
+# Where passages are short, such as the rows of a list, twice as many of both, up to so many characters altogether.
+MORE = 2
+_ROOM, _PASSAGES_ROOM = SIZE + SIZE // 2, PASSAGES * SIZE
 
 _RANK = 12  # what the order of the passages counts for beside the nearness of their sentences
 _HINT = 0.3  # what a number counts for where one is asked for
@@ -43,6 +47,7 @@ _EDGE = re.compile(
     r"|(?<=[\u3002\uff01\uff1f\uff0e\uff61])[\u300d\u300f\uff09\u201d\u2019]*\s*(?=\S)"
     r"|\n\s*\n\s*|\n(?=[^\s:])"
 )
+_T = TypeVar("_T")
 _PIECES = 4  # that a run is made of where there are no sentences
 
 
@@ -51,7 +56,7 @@ def excerpts(
     passages: Sequence[Passage],
     *,
     size: int = SIZE,
-    count: int = COUNT,
+    count: int | None = None,
     embedder: TextEmbedder | None = None,
 ) -> tuple[Passage, ...]:
     """Cut passages to what is nearest to a question.
@@ -61,7 +66,7 @@ def excerpts(
         passages: what was found, the best first.
         size: longest excerpt in characters; one sentence that is longer is kept whole up to twice that. What is
             longer still (code, a wide row of a table) is read in pieces of lines, words or characters.
-        count: excerpts at most.
+        count: excerpts at most; None for three, or up to six where they are short.
         embedder: compares by meaning; without one shared words decide alone.
 
     Returns:
@@ -84,7 +89,24 @@ def excerpts(
         cosines = embedder.vectors([texts[row] for row in near]) @ embedder.question(question)
         nearness = {row: fit[row] + float(cosine) for row, cosine in zip(near, cosines, strict=True)}
         order = sorted(near, key=lambda row: -nearness[row]) + order[_NEAR:]
-    return tuple(_cut(span.passage, span.start, span.end) for span in _apart([spans[row] for row in order], count))
+    apart = _apart([spans[row] for row in order], count or MORE * COUNT)
+    kept = apart if count else _first_of(apart, COUNT, _ROOM, lambda span: span.end - span.start)
+    return tuple(_cut(span.passage, span.start, span.end) for span in kept)
+
+
+def near_passages(passages: Sequence[Passage]) -> Sequence[Passage]:
+    """Those that excerpts are looked for in: the first five, or up to ten where they are short.
+
+    Args:
+        passages: what was found, the best first.
+    """
+    return _first_of(passages[: MORE * PASSAGES], PASSAGES, _PASSAGES_ROOM, lambda passage: len(passage.text))
+
+
+def _first_of(found: Sequence[_T], count: int, room: int, length: Callable[[_T], int]) -> Sequence[_T]:
+    """The first ones, and those after them that still fit into a number of characters altogether."""
+    lengths = itertools.accumulate(map(length, found))
+    return found[: max(count, sum(1 for total in lengths if total <= room))]
 
 
 def _apart(spans: Sequence[_Span], count: int) -> list[_Span]:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llm_magics.knowledge.excerpts import excerpts
+from llm_magics.knowledge.excerpts import excerpts, near_passages
 from llm_magics.knowledge.keywords import matches
 from llm_magics.values.knowledge import Passage
 
@@ -57,6 +57,18 @@ def test_with_an_embedder_a_sentence_without_a_shared_word_is_found(minilm):
     text = f"{FILLER} The animal was tired and slept. {FILLER}"
     found = excerpts("Did the dog rest?", [passage(text)], size=40, count=1, embedder=minilm)
     assert "slept" in found[0].text
+
+
+def test_of_short_passages_twice_as_many_are_read_and_of_long_ones_three():
+    short = [passage(f"The limit of pack {n} is {n}.", source=f"s{n}") for n in range(20)]
+    long = [passage(f"The limit of pack {n} is {n}, {'and so on ' * 30}", source=f"s{n}") for n in range(20)]
+    for texts, near, read in ((short, 10, 6), (long, 5, 3)):
+        found = near_passages(texts)
+        assert found == texts[:near]
+        assert len(excerpts("What is the limit of a pack?", found)) == read
+        assert len(excerpts("What is the limit of a pack?", found, count=4)) == 4
+    some = excerpts("What is the limit of a pack?", [long[0], *short])
+    assert 3 < len(some) <= 6 and sum(len(one.text) for one in some) <= 450
 
 
 def test_a_short_passage_stays_whole():
