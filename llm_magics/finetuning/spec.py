@@ -65,6 +65,14 @@ class Base:
     hub_id: str = ""
     chat_template: str = ""
 
+    def tokenizer(self, *, trust_remote_code: bool) -> Any:
+        """Its tokenizer, with the chat template that rows are read with.
+
+        Args:
+            trust_remote_code: whether Python code that comes with the model may run.
+        """
+        return tokens.load_tokenizer(self.folder, chat_template=self.chat_template, trust_remote_code=trust_remote_code)
+
 
 @dataclass(frozen=True, slots=True)
 class TrainingSpec:
@@ -201,9 +209,7 @@ def decide(
     most = request.max_length or min(_CONTEXT, base.context)
     if most > base.context:
         raise InputError(f"--max-length {most} is more than the model's {base.context}", f"Take at most {base.context}")
-    tokenizer = tokens.load_tokenizer(
-        base.folder, chat_template=base.chat_template, trust_remote_code=request.trust_remote_code
-    )
+    tokenizer = base.tokenizer(trust_remote_code=request.trust_remote_code)
     fitting, long = _fitting(tokenizer, data.rows, most)
     if not fitting:
         raise InputError(

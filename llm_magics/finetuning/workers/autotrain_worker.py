@@ -58,16 +58,12 @@ def main(folder: Path) -> int:
 
 
 def _prepare(spec: TrainingSpec, folder: Path) -> list[str]:
-    from llm_magics.finetuning.tokens import length, load_tokenizer, pieces
+    from llm_magics.finetuning.tokens import length, pieces
 
     work = folder / _WORK
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir()
-    tokenizer = load_tokenizer(
-        spec.base.folder,
-        chat_template=spec.base.chat_template,
-        trust_remote_code=spec.request.trust_remote_code,
-    )
+    tokenizer = spec.base.tokenizer(trust_remote_code=spec.request.trust_remote_code)
     rows = read_rows(folder / folders.TRAIN)
     autotrain.write_csv(work / "train.csv", ("".join(text for text, _ in pieces(tokenizer, row)) for row in rows))
     lengths = [length(tokenizer, row) for row in rows]

@@ -106,16 +106,10 @@ def _trainer(spec: TrainingSpec, folder: Path, events: EventLog, stop: StopReque
     import torch
     from transformers import EarlyStoppingCallback, set_seed
 
-    from llm_magics.finetuning.tokens import load_tokenizer
-
     datasets.disable_progress_bars()
     set_seed(spec.request.seed)  # the adapter's first weights are drawn before the trainer seeds anything
     events.write("phase", text="opening the base")
-    tokenizer = load_tokenizer(
-        spec.base.folder,
-        chat_template=spec.base.chat_template,
-        trust_remote_code=spec.request.trust_remote_code,
-    )
+    tokenizer = spec.base.tokenizer(trust_remote_code=spec.request.trust_remote_code)
     model = _model(spec, torch)
     train, valid = _datasets(spec, folder, tokenizer)
     kind, options = _kind(spec, _general(spec, folder, tokenizer))
