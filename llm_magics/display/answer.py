@@ -12,7 +12,7 @@ import time
 from typing import Any
 
 from ..errors import Interrupted
-from ..values.answers import Answer, AnswerStream, Chunk, Usage
+from ..values.answers import Answer, AnswerStream, Chunk
 from .formatters import captured, mark_shown
 from .live import FinalView, NotebookView, SilentView, TerminalView, View
 from .output import in_terminal
@@ -111,19 +111,7 @@ def _answer_of(stream: AnswerStream, worker: Worker[Chunk]) -> Answer | None:
     chunks = list(worker.pieces)
     if not any(chunk.text for chunk in chunks) and worker.error is not None:
         return None
-    text = "".join(chunk.text for chunk in chunks if chunk.part == "answer")
-    return Answer(
-        text,
-        reasoning="".join(chunk.text for chunk in chunks if chunk.part == "reasoning"),
-        method=stream.method,
-        model=stream.model,
-        prompt=stream.prompt,
-        options=stream.options,
-        usage=chunks[-1].usage if chunks else Usage(stream.prompt.token_count),
-        stop_reason="stopped",  # by a person, or by the error that the card then shows in its place
-        parsed=bool(text),
-        output_format=stream.format,
-    )
+    return stream.partial(chunks)
 
 
 def _interrupted_after(answer: Answer | None) -> str:

@@ -228,13 +228,19 @@ class AnswerStream(Stoppable):
                 seen.append(chunk)
                 yield chunk
         except AnswerBrokenError as error:
-            error.answer = self._partial(seen)
+            error.answer = self.partial(seen)
             raise
         self._answer = self._finish(seen)
 
-    def _partial(self, seen: list[Chunk]) -> Answer:
+    def partial(self, seen: list[Chunk]) -> Answer:
+        """What there is of an answer that broke off, with ``stop_reason`` ``stopped``.
+
+        Args:
+            seen: the chunks that came, possibly none; the answer is unparsed where none has text of the answer.
+        """
+        text = "".join(chunk.text for chunk in seen if chunk.part == "answer")
         return Answer(
-            "".join(chunk.text for chunk in seen if chunk.part == "answer"),
+            text,
             reasoning="".join(chunk.text for chunk in seen if chunk.part == "reasoning"),
             method=self.method,
             model=self.model,
@@ -242,6 +248,7 @@ class AnswerStream(Stoppable):
             options=self.options,
             usage=seen[-1].usage if seen else Usage(self.prompt.token_count),
             stop_reason="stopped",
+            parsed=bool(text),
             sources=self.sources,
             output_format=self.format,
         )

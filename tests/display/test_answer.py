@@ -18,6 +18,7 @@ from llm_magics.display.answer import show_answer
 from llm_magics.errors import AnswerFormatError, Interrupted, ModelError
 from llm_magics.values.answers import Answer, AnswerStream, Chunk, Usage
 from llm_magics.values.asking import GenerationOptions
+from llm_magics.values.knowledge import Passage
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
@@ -60,6 +61,7 @@ def stuck(release: threading.Event) -> AnswerStream:
         options=GenerationOptions(temperature=0.7, seed=5),
         chunks=chunks,
         finish=finish,
+        sources=(Passage("What was read", "notes.md", 0, 13, number=1),),
     )
 
 
@@ -206,7 +208,10 @@ def test_a_second_interrupt_gets_out_of_a_model_that_hangs(page: Any) -> None:
     assert caught.value.answer == "two words"
     assert caught.value.answer is not None and caught.value.answer.options.seed == 5
     last = slots(page)[1]
-    assert "two words" in last["text/html"] and last["text/plain"] == "two words"
+    assert "two words" in last["text/html"]
+    assert last["text/plain"] == "two words\n\nSources\n[1] notes.md  0.00"
+    assert [passage.source for passage in caught.value.answer.sources] == ["notes.md"]
+    assert "What was read" in last["text/html"]
 
 
 def test_an_interrupt_that_is_no_signal_counts_too(page: Any, monkeypatch: pytest.MonkeyPatch) -> None:
