@@ -18,6 +18,7 @@ from .words import duration
 _WIDTH, _HEIGHT = 640, 150  # of the curve's own coordinates
 _LEFT, _RIGHT, _TOP, _BOTTOM = 44, 8, 8, 22
 _MOST_POINTS = 200  # of a line: more cannot be told apart, and every one is sent four times a second
+_LEAST_DRAWN = 16  # steps that the axis of a running job has room for
 _SMOOTHING = 0.8  # weight of the past in the smoothed loss
 _ROWS = 5  # of the table of losses
 _KINDS = {"running": "running", "stopped": "warn", "failed": "failed", "killed": "failed"}
@@ -34,7 +35,7 @@ def training_html(run: TrainingRun) -> str:
         progress_bar(run),
         loss_curve(run),
         _losses_table(run) if run.state != "running" else "",
-        f'<div class="llm-none" role="note">{escape(run.text)}</div>' if run.text else "",
+        f'<div class="llm-none" role="note">{escape(note)}</div>' if (note := _note(run)) else "",
         foot(figures(run)),
         label=f"Fine-tuning of {run.name}, {run.state}",
     )
@@ -48,7 +49,7 @@ def training_text(run: TrainingRun) -> str:
     """
     lines = [" · ".join([f"{run.name} on {run.base}", run.state, *figures(run)])]
     lines += [f"step {step}: loss {_number(loss)}{valid}" for step, loss, valid in _shown_losses(run)]
-    lines += [run.text] if run.text else []
+    lines += filter(None, [_note(run)])
     return "\n".join(printable(line) for line in lines)
 
 
@@ -191,7 +192,7 @@ def loss_curve(run: TrainingRun) -> str:
     if len(losses) < 2:
         return ""
     top = max(loss for _, loss in (*losses, *valid) if math.isfinite(loss)) if _finite(losses) else 1.0
-    last = max(run.total, losses[-1][0], 1)
+    last = _last_drawn(run)
     lines = [
         _line(losses, last, top, "stroke-opacity:.35"),
         _line(_smoothed(losses), last, top, "stroke:var(--jp-brand-color1,#1976d2);stroke-width:2"),
@@ -209,13 +210,13 @@ def loss_curve(run: TrainingRun) -> str:
 
 
 def _about(data: TrainingData) -> list[tuple[str, str]]:
-    held = f", {data.valid_rows} more held out" if data.valid_rows else ""
-    mixed = f", {data.mixed_rows} of them from --mix" if data.mixed_rows else ""
-    share = f", {data.trained_tokens} of them answers" if data.trained_tokens else ""
+    held = f", {data.valid_rows:,} more held out" if data.valid_rows else ""
+    mixed = f", {data.mixed_rows:,} of them from --mix" if data.mixed_rows else ""
+    share = f", {data.trained_tokens:,} of them answers" if data.trained_tokens else ""
     about = [
         ("read as", data.shape),
-        ("rows", f"{data.rows}{mixed}{held}"),
-        ("tokens", f"{data.tokens}{share}; the longest row has {data.longest}"),
+        ("rows", f"{data.rows:,}{mixed}{held}"),
+        ("tokens", f"{data.tokens:,}{share}; the longest row has {data.longest:,}"),
     ]
     if data.general_rows:
         about.append(
@@ -223,7 +224,7 @@ def _about(data: TrainingData) -> list[tuple[str, str]]:
         )
     if data.dropped:
         about.append(("left out", ", ".join(f"{count} {reason}" for reason, count in data.dropped)))
-    return [*about, ("optimizer steps", str(data.steps)), ("expected", f"about {duration(data.seconds)}")]
+    return [*about, ("optimizer steps", f"{data.steps:,}"), ("expected", f"about {duration(data.seconds)}")]
 
 
 def progress_bar(run: TrainingRun) -> str:
@@ -239,6 +240,13 @@ def progress_bar(run: TrainingRun) -> str:
         f'<div class="llm-strip"><progress max="1" value="{share:.4f}" aria-label="steps done"></progress>'
         f"<div>{run.step} of {run.total} steps</div></div>"
     )
+
+
+def _note(run: TrainingRun) -> str:
+    """Why it ended before its last step and how it goes on, or what else there is to say of its end."""
+    said = "" if run.text == run.state else run.text
+    again = run.state == "stopped" and run.backend == "trl" and run.step
+    return "; ".join(filter(None, [said, f"%llm_finetune {run.name} --resume goes on from here" if again else ""]))
 
 
 def _losses_table(run: TrainingRun) -> str:
@@ -269,6 +277,17 @@ def _smoothed(losses: Sequence[tuple[int, float]]) -> list[tuple[int, float]]:
         weight = _SMOOTHING * weight + (1 - _SMOOTHING)
         smooth.append((step, mean / weight))
     return smooth
+
+
+def _last_drawn(run: TrainingRun) -> int:
+    """The last step of the curve's axis. While a job runs it doubles when it is reached, so that the curve is never
+    a sliver at the left and does not shift with every step.
+    """
+    last = run.losses[-1][0]
+    if run.state != "running":
+        return max(1, last)
+    room: int = 2 ** math.ceil(math.log2(max(_LEAST_DRAWN, last)))
+    return max(last, min(run.total, room) if run.total else room)
 
 
 def _line(points: Sequence[tuple[int, float]], last: int, top: float, style: str) -> str:

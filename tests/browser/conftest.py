@@ -233,6 +233,20 @@ class Notebook:
         self.command("apputils:change-theme", {"theme": name})
         light = "true" if "Light" in name else "false"
         self.page.wait_for_function(f"() => document.body.dataset.jpThemeLight === '{light}'")
+        self.page.locator("#jupyterlab-splash").wait_for(state="detached")  # it lies over the page for a moment
+
+    def shoot(self, name: str, cell: int | None = None) -> None:
+        """A picture in both themes, in the folder that LLM_MAGICS_SHOTS names; none where it names none.
+
+        Args:
+            name: the beginning of the file's name.
+            cell: whose output is taken; None takes the page.
+        """
+        if folder := os.environ.get("LLM_MAGICS_SHOTS"):
+            for theme in ("Dark", "Light"):
+                self.theme(f"JupyterLab {theme}")
+                shown = self.page if cell is None else self.output(cell)
+                shown.screenshot(path=f"{folder}/{name}-{theme.lower()}.png")
 
     def close(self) -> None:
         """Close the page and end the kernel."""

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from playwright.sync_api import expect
@@ -25,14 +23,6 @@ COMPARE = "%%llm_compare --methods llm,cot,fewshot\nWho is it?\nmeow => cat\nwoo
 EVALUATE = "%llm_eval rows --methods llm,fewshot:2,cot --no-cache"
 
 
-def shot(book: Any, name: str) -> None:
-    """A picture in both themes, in the folder that LLM_MAGICS_SHOTS names; none where it names none."""
-    if folder := os.environ.get("LLM_MAGICS_SHOTS"):
-        for theme in ("Dark", "Light"):
-            book.theme(f"JupyterLab {theme}")
-            book.page.screenshot(path=str(Path(folder) / f"{name}-{theme.lower()}.png"))
-
-
 def test_answers_stand_side_by_side_and_are_filled_in_turn(notebook: Callable[..., Any]) -> None:
     book = notebook(SET_UP, COMPARE)
     book.run_all(wait=False)
@@ -48,7 +38,7 @@ def test_answers_stand_side_by_side_and_are_filled_in_turn(notebook: Callable[..
     expect(cells.nth(2).locator("pre")).to_contain_text("user: Who is it?")
     saved = book.saved()
     assert set(saved.cells[1].outputs[0].data) == {"text/html", "text/plain"} and "widgets" not in saved.metadata
-    shot(book, "compare")
+    book.shoot("compare")
 
 
 def test_an_evaluation_shows_scores_so_far_then_its_chart_and_runs_nothing_of_its_rows(
@@ -59,7 +49,7 @@ def test_an_evaluation_shows_scores_so_far_then_its_chart_and_runs_nothing_of_it
     card = book.output(1).locator(".llm-card")
     expect(card.locator("td").first).to_have_text("llm", timeout=20_000)
     expect(card.locator(".llm-line")).to_contain_text(re.compile(r"of \d+ answers"))
-    shot(book, "evaluating")
+    book.shoot("evaluating")
     book.wait_until_done()
     expect(card.locator(".llm-pill")).to_have_text("done")
     expect(card.locator(".llm-chart rect")).to_have_count(5)
@@ -68,7 +58,7 @@ def test_an_evaluation_shows_scores_so_far_then_its_chart_and_runs_nothing_of_it
     card.locator(".llm-fold > summary").first.click()
     expect(card.locator(".llm-wrong").first).to_be_visible()
     assert book.alerts == [] and card.locator("img").count() == 0
-    shot(book, "evaluation")
+    book.shoot("evaluation")
 
 
 def test_an_interrupt_keeps_the_rows_that_are_done(notebook: Callable[..., Any]) -> None:

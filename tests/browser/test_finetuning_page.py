@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from typing import Any
 
@@ -11,19 +10,11 @@ from playwright.sync_api import expect
 
 ROWS = """%load_ext llm_magics
 rows = [(f"Who is number {n}?", f"It is {'very ' * (n % 5)}{n}.") for n in range(40)]"""
-SHOTS = os.environ.get("LLM_MAGICS_SHOTS")  # a folder: screenshots to look at
 
 
 @pytest.fixture
 def line(tiny: Any) -> str:
     return f"%llm_finetune rows --base {tiny.folder} --batch-size 4"
-
-
-def shoot(book: Any, cell: int, name: str) -> None:
-    if SHOTS:
-        for theme in ("Light", "Dark"):
-            book.theme(f"JupyterLab {theme}")
-            book.output(cell).screenshot(path=f"{SHOTS}/{name}-{theme.lower()}.png")
 
 
 def test_a_click_on_stop_ends_the_job_and_the_model_answers_in_the_next_cell(
@@ -34,13 +25,13 @@ def test_a_click_on_stop_ends_the_job_and_the_model_answers_in_the_next_cell(
     output = book.output(1)
     expect(output.locator("svg polyline").nth(1)).to_be_visible(timeout=90_000)
     expect(output.locator(".llm-foot").last).to_contain_text("left")
-    shoot(book, 1, "running")
+    book.shoot("running", 1)
     output.get_by_role("button", name="Stop").click()
     book.wait_until_done(120)
     expect(output.locator(".llm-pill", has_text="stopped")).to_be_visible()
     assert output.locator(".widget-html, button").count() == 0
     expect(book.output(2)).to_contain_text("clicked")
-    shoot(book, 1, "stopped")
+    book.shoot("stopped", 1)
     saved = book.saved()
     assert "widgets" not in saved.metadata
     bundles = [one.data for one in saved.cells[1].outputs if "data" in one]

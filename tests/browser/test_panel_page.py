@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable
 from typing import Any
@@ -15,15 +14,7 @@ from llm_magics.engines.scripted import ScriptedEngine
 def says(*texts, pace=40, name='fake'):
     get_session().add(name, ScriptedEngine(texts, tokens_per_second=pace));
 """
-SHOTS = os.environ.get("LLM_MAGICS_SHOTS")  # a folder: screenshots to look at
 LONG = "' '.join(f'word{n}' for n in range(3000))"
-
-
-def shoot(book: Any, cell: int, name: str) -> None:
-    if SHOTS:
-        for theme in ("Dark", "Light"):
-            book.theme(f"JupyterLab {theme}")
-            book.output(cell).screenshot(path=f"{SHOTS}/{name}-{theme.lower()}.png")
 
 
 def sources(book: Any) -> list[str]:
@@ -70,7 +61,7 @@ def test_few_shot_is_tried_and_becomes_a_cell_with_the_same_answer(notebook: Cal
     expect(answer.locator(".llm-pill")).to_have_text("done", timeout=60_000)
     said = answer.locator(".llm-body").inner_text()
     assert said in ("neutral", "negative", "positive")
-    shoot(book, 1, "fewshot")
+    book.shoot("fewshot", 1)
     button(book, "Insert as cell").click()
     expect(panel.locator(".llm-panel-note")).to_have_text("The cell is below the panel")
     assert sources(book)[2].startswith("%%fewshot\nClassify") and sources(book)[3] == "print('the cell below')"
@@ -130,7 +121,7 @@ def test_the_saved_form_needs_no_kernel_and_holds_the_last_state(notebook: Calla
     saved_form = book.output(1).locator(".llm-panel-saved")
     expect(saved_form).to_be_hidden()
     expect(saved_form.locator(".llm-body").nth(1)).to_have_text("Four.")
-    shoot(book, 1, "three")
+    book.shoot("three", 1)
     saved = book.saved()
     live, page = saved.cells[1].outputs
     assert live.data["text/html"] == "" == live.data["text/plain"]
@@ -144,7 +135,7 @@ def test_the_saved_form_needs_no_kernel_and_holds_the_last_state(notebook: Calla
     expect(saved_form.locator(".llm-panel-caption")).to_have_count(3)
     book.page.wait_for_timeout(4000)  # JupyterLab looks for the widget so long
     expect(book.output(1).get_by_text("Error displaying widget")).to_be_hidden()
-    shoot(book, 1, "saved")
+    book.shoot("saved", 1)
 
 
 def test_the_keyboard_alone_is_enough(notebook: Callable[..., Any]) -> None:
@@ -210,7 +201,7 @@ def test_a_mistake_is_one_line_and_a_narrow_page_has_one_column(notebook: Callab
     )
     wide = panel.evaluate("node => node.scrollWidth - node.clientWidth")
     assert wide <= 0
-    shoot(book, 1, "narrow")
+    book.shoot("narrow", 1)
 
 
 def test_where_no_cell_can_be_added_the_panel_says_so_and_the_magic_adds_it(notebook: Callable[..., Any]) -> None:

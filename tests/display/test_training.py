@@ -92,6 +92,25 @@ def test_the_curve_falls_from_left_to_right_and_has_a_line_for_validation():
     assert loss_curve(job(1)) == ""
 
 
+def right_end(curve):
+    return int(re.findall(r'text-anchor="end"[^>]*>(\d+)</text>', curve)[-1])
+
+
+def test_the_curve_fills_at_least_half_of_its_width_however_long_the_job_is():
+    assert [right_end(loss_curve(job(steps, total=4000))) for steps in (2, 16, 17, 700)] == [16, 16, 32, 1024]
+    assert right_end(loss_curve(job(20, total=24))) == 24 and right_end(loss_curve(job(3, total=4))) == 4
+    assert right_end(loss_curve(job(10, "stopped", total=4000, text="stopped"))) == 10
+
+
+@pytest.mark.parametrize("said", [training_text, lambda run: words(training_html(run))])
+def test_a_stopped_job_says_how_it_goes_on_and_not_twice_that_it_stopped(said):
+    shown = said(job(10, "stopped", text="stopped"))
+    assert "%llm_finetune facts --resume goes on from here" in shown and "stopped; %" not in shown
+    late = said(job(10, "stopped", text="stopped: no notebook has watched it for 60 seconds"))
+    assert "60 seconds; %llm_finetune facts --resume goes on from here" in late
+    assert "--resume" not in said(job(24, "done"))
+
+
 def test_a_long_job_sends_no_more_points_than_a_screen_shows():
     curve = loss_curve(job(5000, total=5000))
     assert len(curve) < 8000
