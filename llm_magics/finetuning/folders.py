@@ -25,6 +25,7 @@ SPEC = "spec.json"
 PROCESS = "process.json"
 TRAIN, VALID, GENERAL = "train.jsonl", "valid.jsonl", "general.jsonl"
 LOG = "trainer.log"
+RANKS = "ranks"  # torchrun's folder for the logs of several processes
 CHECKPOINTS = "checkpoints"
 ADAPTER, MERGED = "adapter", "merged"
 STOP = "stop"  # its being there asks the job to end

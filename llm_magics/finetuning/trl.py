@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from ..errors import MissingPackageError
+from . import folders
 from .spec import TrainingSpec
 
 _WORKER = "llm_magics.finetuning.workers.trl_worker"
@@ -47,7 +48,8 @@ def command(spec: TrainingSpec, folder: Path) -> list[str]:
         endpoint = f"{socket.gethostname()}:{_PORT}"
         where = [f"--nnodes={nodes}", f"--rdzv-id={spec.request.name}", "--rdzv-backend=c10d"]
         where.append(f"--rdzv-endpoint={endpoint}")
-    return [sys.executable, "-m", "torch.distributed.run", *where, f"--nproc-per-node={processes}", *worker]
+    where += [f"--nproc-per-node={processes}", f"--log-dir={folder / folders.RANKS}"]  # its own lies in /tmp for ever
+    return [sys.executable, "-m", "torch.distributed.run", *where, *worker]
 
 
 def environment(spec: TrainingSpec, inherited: Mapping[str, str]) -> dict[str, str]:

@@ -246,13 +246,17 @@ def test_checkpoints_follow_the_steps_that_the_trainer_comes_to(decided, jobs):
     assert saved[0] == run.total // 8 and len(saved) >= 8
 
 
-def test_two_processes_are_two_and_learn_as_one_does(decided, jobs):
+def test_two_processes_are_two_and_learn_as_one_does(decided, jobs, tmp_path, monkeypatch):
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
     one = finished(jobs.start(decided(name="one")))
     two = finished(jobs.start(decided(name="two", processes=2, batch_size=2)))
     assert two.step == one.step
     assert max(event.tokens for event in two.events) == max(event.tokens for event in one.events)
     gaps = [abs(a - b) for (_, a), (_, b) in zip(one.losses, two.losses, strict=True)]
     assert sum(gaps) / len(gaps) < 0.05, gaps
+    assert not list(temporary.glob("torchelastic*")), "torchrun never removes what it makes there"
 
 
 def test_the_command_for_another_machine_brings_it_into_the_job(decided, jobs):
