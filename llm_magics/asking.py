@@ -130,11 +130,18 @@ class Asker:
         """The system text in force."""
         return self.settings.system if request.system is None else request.system
 
-    def conversation(self, request: AskRequest) -> tuple[Message, ...]:
-        """The turns that a question continues; none where it is asked without history."""
+    def conversation(self, text: str, model: str, request: AskRequest) -> tuple[Message, ...]:
+        """The turns that a question continues; none where it is asked without history.
+
+        Args:
+            text: the question.
+            model: name of the model that is asked.
+            request: how it is asked.
+        """
         if not request.history:
             return ()
-        return self.history.conversation(request.cell, request.run, self.settings.history_turns)
+        limit = self.settings.history_turns
+        return self.history.conversation(request.cell, request.run, limit, question=text, model=model)
 
     def without_model(self, method: str, text: str, said: str, request: AskRequest) -> AnswerStream:
         """What is answered without asking any model.

@@ -81,15 +81,24 @@ class History:
     def __len__(self) -> int:
         return len(self._exchanges)
 
-    def conversation(self, cell: str, run: int, limit: int) -> tuple[Message, ...]:
+    def conversation(
+        self, cell: str, run: int, limit: int, *, question: str = "", model: str = ""
+    ) -> tuple[Message, ...]:
         """The turns that a question from this cell continues.
 
         Args:
             cell: identity of the asking cell.
             run: its execution; exchanges of earlier runs, and what followed them, are left out.
             limit: how many exchanges at most, the latest.
+            question: what is asked now.
+            model: who is asked. What another model answered to the same question is left out: a base that is asked
+                what the model tuned on it was asked would repeat its answer.
         """
-        kept = [e for e in self._exchanges[: self._replaced_from(cell, run)] if e.chat and not e.replaced]
+        before = self._exchanges[: self._replaced_from(cell, run)]
+        again = question.strip()
+        kept = [
+            e for e in before if e.chat and not e.replaced and (e.question.strip() != again or e.answer.model == model)
+        ]
         turns: list[Message] = []
         for exchange in kept[-limit:] if limit else []:
             turns += [Message("user", exchange.question), Message("assistant", exchange.answer.text)]

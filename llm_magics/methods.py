@@ -58,7 +58,7 @@ class Methods:
         name, opened = self._model(request.model)
         options = self._asker.options(request)
         system = self._asker.system(request)
-        turns = self._asker.conversation(request)
+        turns = self._asker.conversation(text, name, request)
 
         def build(left_out: int) -> Sequence[Message]:
             return plain.build(text, system=system, conversation=turns[2 * left_out :])

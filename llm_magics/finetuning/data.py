@@ -110,7 +110,7 @@ def understand(
     Raises:
         InputError: no columns that can be used, or no row that can.
     """
-    _check_named(table, prompt_column, completion_column, text_column)
+    _check_named(table, trainer, prompt_column, completion_column, text_column)
     shape, convert = _shape(table, trainer, prompt_column, completion_column, text_column)
     kept: dict[Row, None] = {}
     dropped: Counter[str] = Counter()
@@ -176,13 +176,15 @@ def _shape(
             f"{table.source} has one column, {only}: questions and answers take two",
             f"Type --text-column {shlex.quote(only)} if it holds whole texts",
         )
+    longest = sorted(table.columns, key=lambda name: -sum(len(_words(row.get(name))) for row in table.rows[:20]))[:2]
+    first, second = (shlex.quote(name) for name in table.columns if name in longest)
     raise InputError(
         f"{table.source} has {_names(table)}: which is the question and which the answer is not known",
-        "Type --prompt-column NAME --completion-column NAME",
+        f"Type for example --prompt-column {first} --completion-column {second}",
     )
 
 
-def _check_named(table: Table, prompt: str, completion: str, text: str) -> None:
+def _check_named(table: Table, trainer: str, prompt: str, completion: str, text: str) -> None:
     if bool(prompt) != bool(completion):
         missing = "--completion-column" if prompt else "--prompt-column"
         raise InputError(f"{missing} is missing", "--prompt-column and --completion-column go together")
@@ -190,6 +192,11 @@ def _check_named(table: Table, prompt: str, completion: str, text: str) -> None:
         raise InputError("--text-column and --prompt-column say two things of the same rows", "Type one of them")
     named = (("--prompt-column", prompt), ("--completion-column", completion), ("--text-column", text))
     for flag, name in named:
+        if name and trainer != "sft":
+            raise InputError(
+                f"{flag} is for --trainer sft; {trainer} takes the columns prompt, chosen and rejected",
+                f"Rename the columns, and leave {flag} out",
+            )
         if name and name not in table.columns:
             raise InputError(f"{flag} is {name}, and {table.source} has {_names(table)}", "Name one of them")
 

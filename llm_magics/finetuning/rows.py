@@ -57,7 +57,7 @@ def read(source: object, name: str = "", *, limit: int = 0) -> Table:
         table = _table(name or "the variable", _from_value(source, name or "the variable"))
     if limit:
         table = Table(table.source, table.columns, table.rows[:limit])
-    if not table.rows:
+    if not table.columns:
         raise InputError(f"{table.source} holds no rows", "Give a file with a line for each example")
     return table
 

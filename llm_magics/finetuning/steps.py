@@ -43,7 +43,7 @@ def _texts(request: TrainingRequest, lengths: Sequence[int]) -> int:
     if request.backend == "autotrain":
         joined = sum(lengths) + len(lengths)  # an end token stands behind every row
         return max(1, joined // block_size(sum(lengths), max(lengths), most))
-    if request.packing and request.trainer == "sft":
+    if request.packing:
         begins = range(0, len(lengths), _PACKED_AT_ONCE)
         return sum(_packed(lengths[begin : begin + _PACKED_AT_ONCE], most) for begin in begins)
     return len(lengths)
@@ -60,7 +60,7 @@ def longest_text(request: TrainingRequest, rows: int, longest: int) -> int:
     most = request.max_length or longest
     if request.backend == "autotrain":
         return block_size(rows * longest, longest, most)
-    return most if request.packing and request.trainer == "sft" else longest
+    return most if request.packing else longest
 
 
 def _packed(lengths: Sequence[int], most: int) -> int:

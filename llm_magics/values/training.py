@@ -107,6 +107,8 @@ class TrainingRequest:
         for flag, word, words in named:
             if word not in words:
                 raise InputError(f"{flag} is {word}", f"It takes {', '.join(words)}")
+        if self.packing and self.trainer != "sft":
+            raise InputError(f"--packing joins texts, and {self.trainer} compares pairs", "Leave --packing out")
         above = "a number above 0, such as "
         checks = [
             ("--epochs", self.epochs, 0, 10**4, above + "3"),

@@ -52,7 +52,7 @@ def test_alpacas_input_stands_below_the_instruction():
 
 def test_columns_of_any_name_can_be_named():
     rows = [{"q": "Who?", "a": "Me."}]
-    with pytest.raises(InputError, match=r"the columns q, a.*--prompt-column"):
+    with pytest.raises(InputError, match=r"has the columns q, a: .* --prompt-column q --completion-column a$"):
         understood(*rows)
     assert understood(*rows, prompt_column="q", completion_column="a").rows == (Row((USER, ANSWER)),)
     with pytest.raises(InputError, match="--completion-column is missing"):
@@ -99,6 +99,8 @@ def test_rows_with_half_a_character_are_left_out(write):
 def test_a_table_without_a_usable_row_is_an_error_that_says_why():
     with pytest.raises(InputError, match="2 empty"):
         understood({"prompt": "", "completion": "a"}, {"prompt": "b", "completion": " "})
+    with pytest.raises(InputError, match="holds no rows"):
+        understood({}, {})
 
 
 def test_preference_pairs_are_for_their_trainers():
@@ -110,6 +112,10 @@ def test_preference_pairs_are_for_their_trainers():
     assert dict(understood(row, same, trainer="dpo").dropped) == {"chosen and rejected the same": 1}
     with pytest.raises(InputError, match="preference pairs"):
         understood({"prompt": "Who?", "completion": "Me."}, trainer="dpo")
+    with pytest.raises(InputError, match=r"--text-column is for --trainer sft; dpo takes .*leave --text-column out"):
+        understood(row, trainer="dpo", text_column="prompt")
+    with pytest.raises(InputError, match=r"--packing joins texts, and orpo compares pairs. Leave --packing out"):
+        dataclasses.replace(REQUEST, trainer="orpo", packing=True)
 
 
 def test_a_text_that_only_mentions_the_marks_is_no_conversation():

@@ -30,7 +30,6 @@ def test_rows_that_are_packed_make_as_many_blocks_as_trl_makes_of_them():
         blocks = len(data_utils.pack_dataset(tokens, most))
         assert blocks < rows
         assert count_steps(request(packing=True, max_length=most, batch_size=1), lengths) == blocks
-    assert count_steps(request(packing=True, max_length=512, batch_size=1, trainer="dpo"), lengths) == 2300
 
 
 def test_autotrains_steps_are_those_of_whole_blocks_and_whole_epochs():

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from llm_magics import errors
+from llm_magics import ScriptedEngine, errors
 
 
 def turns(engine: Any) -> list[str]:
@@ -61,6 +61,19 @@ def test_without_cell_identities_nothing_is_replaced(notebook: Any) -> None:
     notebook.good("%llm Q1")
     notebook.good("%llm Q1")
     assert turns(engine) == ["Q1", "A1", "Q1"]
+
+
+def test_a_model_that_is_asked_what_another_was_asked_does_not_read_its_answer(notebook: Any) -> None:
+    notebook.answers("A1", "A2", "A3", "A4")
+    other = ScriptedEngine(["B2", "B3"])
+    notebook.session.add("other", other)
+    notebook.good("%llm -m other Q0")
+    base = notebook.session.models[0].name
+    notebook.good(f"%llm -m {base} Q1")
+    notebook.good("%llm -m other Q1")
+    assert turns(other) == ["Q0", "B2", "Q1"]
+    notebook.good("%llm -m other Q2")
+    assert turns(other) == ["Q0", "B2", "Q1", "A1", "Q1", "B3", "Q2"]
 
 
 def test_no_history_neither_sends_nor_keeps(notebook: Any) -> None:
