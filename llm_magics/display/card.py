@@ -91,7 +91,7 @@ def costs(usage: Usage, options: GenerationOptions | None = None) -> list[str]:
     if usage.seconds_to_first_token:
         items.append(f"first token {usage.seconds_to_first_token:.2f} s")
     if usage.seconds:
-        items.append(f"{usage.seconds:.1f} s")
+        items.append(f"{usage.seconds:.{1 if usage.seconds >= 0.05 else 2}f} s")
     if options and not options.greedy and options.seed is not None:
         items.append(f"seed {options.seed}")
     return items

@@ -131,11 +131,25 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Turn argparse's message into an ``InputError``."""
         message = re.sub(r"^argument (?:\S+/)?(\S+): ", r"\1 ", message)
+        if bare := re.match(r"(\S+) expected one argument", message):
+            raise InputError(f"{self.prog}: {bare[1]} has no value", self._wanted(bare[1]))
         message, takes, hint = message.rpartition(" It takes") if " It takes" in message else (message, "", "")
         raise InputError(
             f"{self.prog}: {message.rstrip('.')}",
             f"It takes{hint}" if takes else f"{self.prog} --help shows its options",
         )
+
+    def _wanted(self, name: str) -> str:
+        """What an option takes, in the words with which its type refuses an empty text."""
+        action = self._option_string_actions[name]
+        convert: Any = action.type or str
+        try:
+            convert("")
+        except argparse.ArgumentTypeError as error:
+            _, takes, wanted = str(error).rpartition("It takes")
+            if takes:
+                return takes + wanted
+        return f"Type {name} {action.metavar or 'VALUE'}"
 
     def _unknown(self, word: str) -> NoReturn:
         flag = word.split("=")[0]

@@ -50,6 +50,8 @@ USAGE = Usage(212, 180, 0.14, 3.706)
 def test_the_footer_tells_the_costs_and_reads_without_the_style_sheet() -> None:
     text = words(answer_html(Answer("hi", model="m", usage=USAGE)))
     assert text == "%%llm · m · donehi\n212 prompt + 180 new tokens · 50.2 tok/s · first token 0.14 s · 3.7 s"
+    quick = dataclasses.replace(USAGE, seconds_to_first_token=0.03, seconds=0.034)
+    assert words(answer_html(Answer("hi", usage=quick))).endswith("first token 0.03 s · 0.03 s")
 
 
 def test_tokens_that_were_known_before_are_told_where_there_are_any() -> None:
