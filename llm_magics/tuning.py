@@ -23,14 +23,14 @@ from .finetuning.folders import ADAPTER, SPEC, TRAIN, VALID
 from .finetuning.jobs import Job, Jobs
 from .finetuning.memory import must_put_away, training_memory
 from .finetuning.rows import read
-from .finetuning.spec import GENERAL, NO_GENERAL, Base, Decided, decide, read_base, read_spec
+from .finetuning.spec import Base, Decided, decide, read_base, read_spec
 from .prompts import templates
 from .settings import JOBS_FOLDER
 from .values.answers import Chunk
 from .values.asking import GenerationOptions
 from .values.messages import Message, Prompt
 from .values.models import ModelInfo, ModelRequest
-from .values.training import RowSource, TrainingRequest, TrainingRun, TriedOut
+from .values.training import GENERAL, NO_GENERAL, RowSource, TrainingRequest, TrainingRun, TriedOut
 
 # Questions that no set of rows is about, each with what a right answer holds: what they lose is what was forgotten.
 _UNRELATED = (

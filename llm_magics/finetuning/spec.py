@@ -20,13 +20,12 @@ from typing import Any
 
 from ..errors import InputError, TrainingError
 from ..values.messages import Message
-from ..values.training import TrainingData, TrainingRequest
+from ..values.training import GENERAL, NO_GENERAL, TrainingData, TrainingRequest
 from . import tokens
 from .data import Row, Understood, hold_out
 from .steps import count_steps, passes
 
 FEW_STEPS = 20
-GENERAL, NO_GENERAL = "general", "none"  # of --mix: our own general texts, or none
 GENERAL_A_BATCH = 2
 GENERAL_WEIGHT = 1.0  # of a nat a token away from the base, beside a nat a token of the answers
 QUESTIONS_WEIGHT = 0.5  # of a nat a token of the questions
@@ -246,8 +245,7 @@ def _filled(request: TrainingRequest, base: Base, lengths: Sequence[int], most: 
     batch = request.batch_size or max(1, min(4, len(lengths)))
     alpha = request.lora_alpha or 2 * request.lora_r
     rate = request.learning_rate or learning_rate(base.width, request.trainer)
-    able = request.trainer == "sft" and request.backend == "trl"
-    mix = NO_GENERAL if request.mix in ("", GENERAL) and not able else request.mix or GENERAL
+    mix = request.mix or (GENERAL if request.can_hold else NO_GENERAL)
     filled = dataclasses.replace(
         request, batch_size=batch, lora_alpha=alpha, learning_rate=rate, max_length=most, mix=mix
     )

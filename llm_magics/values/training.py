@@ -9,6 +9,9 @@ from typing import Literal
 
 from ..errors import InputError
 
+GENERAL, NO_GENERAL = "general", "none"
+"""Of ``--mix``: held to the base on our own everyday texts, or to nothing."""
+
 
 @dataclass(frozen=True, slots=True)
 class RowSource:
@@ -109,6 +112,8 @@ class TrainingRequest:
                 raise InputError(f"{flag} is {word}", f"It takes {', '.join(words)}")
         if self.packing and self.trainer != "sft":
             raise InputError(f"--packing joins texts, and {self.trainer} compares pairs", "Leave --packing out")
+        if self.mix == GENERAL and not self.can_hold:
+            raise InputError("--mix general is for --trainer sft and --backend trl", "Leave --mix out, or name a file")
         above = "a number above 0, such as "
         checks = [
             ("--epochs", self.epochs, 0, 10**4, above + "3"),
@@ -127,6 +132,11 @@ class TrainingRequest:
         for flag, value, least, most, wanted in checks:
             if value is not None and not least < value < most:  # NaN fails every comparison, so it lands here too
                 raise InputError(f"{flag} is {value}", f"It takes {wanted}")
+
+    @property
+    def can_hold(self) -> bool:
+        """Whether its trainer can hold the tuned model to its base on everyday texts."""
+        return self.trainer == "sft" and self.backend == "trl"
 
 
 @dataclass(frozen=True, slots=True)

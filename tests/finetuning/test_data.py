@@ -116,6 +116,9 @@ def test_preference_pairs_are_for_their_trainers():
         understood(row, trainer="dpo", text_column="prompt")
     with pytest.raises(InputError, match=r"--packing joins texts, and orpo compares pairs. Leave --packing out"):
         dataclasses.replace(REQUEST, trainer="orpo", packing=True)
+    for change in ({"trainer": "dpo"}, {"backend": "autotrain"}):
+        with pytest.raises(InputError, match=r"--mix general is for --trainer sft and --backend trl\. Leave --mix out"):
+            dataclasses.replace(REQUEST, mix="general", **change)
 
 
 def test_a_text_that_only_mentions_the_marks_is_no_conversation():
