@@ -225,6 +225,8 @@ class Asker:
                     last = chunk.stop_reason if chunk.stop_reason == "stopped" or number == count - 1 else None
                     yield Chunk(before + chunk.text, usage, last, "reasoning", status)
                     before = ""
+                if chunk.stop_reason == "stopped":  # half a chain has no vote
+                    return
                 chains.append((text, chunk.stop_reason in ("end", "stop")))
                 spent = usage
                 if stop.is_set():

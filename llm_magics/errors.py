@@ -48,10 +48,14 @@ class LLMMagicsError(Exception):
     Args:
         message: what was wrong, in one line, without a full stop at the end.
         hint: what to type next. May be empty where the message says it.
+
+    Attributes:
+        answer: what came of it before it went wrong, so that nothing is lost; None where nothing did.
     """
 
     def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(message, hint)
+        self.answer: Any = None
         self.prefix = ""  # of the magics' names, where they were given one
         self.message = _one_line(message)
         self.hint = _one_line(hint)
@@ -94,11 +98,7 @@ class BusyError(LLMMagicsError):
 
 
 class AnswerFormatError(LLMMagicsError):
-    """The answer is not what ``--format`` asked for.
-
-    Attributes:
-        answer: the answer as the model gave it, so that nothing is lost.
-    """
+    """The answer is not what ``--format`` asked for; ``answer`` is as the model gave it."""
 
     def __init__(self, message: str, hint: str = "", *, answer: Answer | None = None) -> None:
         super().__init__(message, hint)
@@ -174,11 +174,7 @@ class ServerError(ModelError):
 
 
 class AnswerBrokenError(ModelError):
-    """A server ended in the middle of an answer.
-
-    Attributes:
-        answer: what came of it, so that nothing is lost; None where nothing came.
-    """
+    """A server ended in the middle of an answer."""
 
     def __init__(self, message: str, hint: str = "", *, answer: Answer | None = None) -> None:
         super().__init__(message, hint)

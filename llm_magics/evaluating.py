@@ -238,6 +238,7 @@ class _Planner:
         cases, self._notes = _cases(table, request)
         self._trained_on = data.trained_on
         expected = [case.expected for case in cases]
+        self._most_frequent = Counter(expected).most_common(1)[0][0]
         self._metric = request.metric or scoring.choose_metric(expected, request.choices)
         self._labels = _labels(expected, request.choices) if self._metric == "choice" else ()
         scoring.check(self._metric, expected, self._labels)
@@ -329,6 +330,9 @@ class _Planner:
     def _with_baselines(self, methods: Sequence[Method]) -> tuple[Method, ...]:
         """The methods, and for classification the two that ask no model, where they can be."""
         named = {next(iter(method.parts)) for method in methods}
+        for method in methods:
+            if method.baseline and self._metric == "judge":
+                raise InputError(f"{method.name} asks no model, and a judge judges models", "Leave it out of --methods")
         added = ["majority", "neighbours"] if self._metric == "choice" and self._pool else []
         try:
             if "neighbours" in added and "neighbours" not in named:
@@ -387,8 +391,7 @@ class _Planner:
 
     def _guess(self, method: Method, cases: Sequence[Case]) -> Sequence[str]:
         if "majority" in method.parts:
-            label = Counter(example.output for example in self._pool).most_common(1)[0][0]
-            return [label] * len(cases)
+            return [self._most_frequent] * len(cases)  # of the data: examples hold each label equally often
         embedder = self._session.knowledge.embedder()
         known = embedder.vectors([example.input for example in self._pool])
         similar = embedder.vectors([case.input for case in cases]) @ known.T

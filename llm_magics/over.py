@@ -289,7 +289,7 @@ class TableAsker:
 
     def _fail(self, number: int, error: LLMMagicsError) -> None:
         self.failed += 1
-        partial = getattr(error, "answer", None) or Answer("")
+        partial = error.answer or Answer("")
         answer, *rest = self._record(partial, error.message)
         self._records[number] = (answer or None, *rest)
 
@@ -304,8 +304,8 @@ class TableAsker:
         parts: list[object] = [stream.method, stream.prompt.text, dataclasses.replace(stream.options, seed=None)]
         if isinstance(stream, QuestionStream):
             question = stream.question
-            parts += [question.model, question.opened.info.source, question.opened.info.engine, question.reasons]
-            parts += [question.opened.info.quantization, stream.choices, stream.single, self.request.seed]
+            parts += [question.model, question.opened.identity, question.opened.info.context, question.reasons]
+            parts += [stream.choices, stream.single, self.request.seed]
             parts += [[prompt.text for prompt in stream.prompts], stream.nearness]
         return hashlib.blake2b(repr(parts).encode(), digest_size=16).digest()
 

@@ -16,7 +16,7 @@ HALVINGS = 6
 
 
 def retrieve(bases: KnowledgeBases, text: str, request: RetrievalRequest) -> Passages:
-    """The passages of a knowledge base that fit a question, the best first.
+    """The passages of a knowledge base that fit a question, the best first: those that ``excerpts`` looks in.
 
     Args:
         bases: the knowledge bases.
@@ -30,15 +30,15 @@ def retrieve(bases: KnowledgeBases, text: str, request: RetrievalRequest) -> Pas
     if not text.strip():
         raise InputError("there is no question", "Type it below the %%rag line, or after %rag")
     base = bases.find(request.knowledge_base)
-    return Passages(_numbered(base.search(text, request)), text.strip(), base.name)
+    found = base.search(text, dataclasses.replace(request, k=request.k or MORE * PASSAGES))
+    return Passages(_numbered(found if request.k else near_passages(found)), text.strip(), base.name)
 
 
 def excerpts(bases: KnowledgeBases, text: str, request: RetrievalRequest) -> tuple[Passage, ...]:
     """The sentences that a model is given to read; arguments and errors as for ``retrieve``."""
-    passages: Sequence[Passage] = retrieve(bases, text, dataclasses.replace(request, k=request.k or MORE * PASSAGES))
+    passages = retrieve(bases, text, request)
     embedder = bases.find(request.knowledge_base).embedder
-    read = passages if request.k else near_passages(passages)
-    return _numbered(cut(text, read, count=request.k, embedder=embedder))
+    return _numbered(cut(text, passages, count=request.k, embedder=embedder))
 
 
 def _numbered(passages: Sequence[Passage]) -> tuple[Passage, ...]:

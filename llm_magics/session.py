@@ -19,6 +19,7 @@ import dataclasses
 import functools
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -71,7 +72,8 @@ class Session:
     def __init__(self, settings: LLMMagics | None = None, *, say: Callable[[str], None] = print) -> None:
         self.settings = settings or load_settings()
         self.history = History()
-        self._say = say
+        self._told = say
+        self._hushed: Counter[int] = Counter()  # of each thread: how many ``quiet`` it is in
         self._models: dict[str, OpenModel] = {}
         self._lock = threading.RLock()  # held while models are opened and closed, never while one answers
         self._bases: KnowledgeBases | None = None
@@ -94,7 +96,7 @@ class Session:
             model=self._model,
             knowledge=lambda: self.knowledge,
             nearness=self._nearness,
-            say=lambda line: self._say(line),  # as it is then: see quiet
+            say=self._say,
         )
 
     @functools.cached_property
@@ -139,6 +141,7 @@ class Session:
         if run is not None or request.adapter:
             request = request if run is None else dataclasses.replace(request, model=run.base, adapter=run.adapter)
             return self._put_on(request, name or (run.name if run else ""))
+        opening.check_address(request)
         typed, stops = request, templates.STOPS.get(request.chat_template, ())
         if request.chat_template:
             request = dataclasses.replace(request, chat_template=templates.chat_template(request.chat_template))
@@ -743,12 +746,17 @@ class Session:
 
     @contextlib.contextmanager
     def quiet(self) -> Iterator[None]:
-        """Nothing is said in the meantime."""
-        said, self._say = self._say, lambda line: None
+        """Nothing is said in the meantime in this thread; another cell, in another thread, is heard."""
+        thread = threading.get_ident()
+        self._hushed[thread] += 1
         try:
             yield
         finally:
-            self._say = said
+            self._hushed[thread] -= 1
+
+    def _say(self, line: str) -> None:
+        if not self._hushed[threading.get_ident()]:
+            self._told(line)
 
     def similarities(self, texts: Sequence[str], question: str) -> Sequence[float]:
         """Cosine of each text with a question, by the embedding model of the settings."""

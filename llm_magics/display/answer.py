@@ -16,10 +16,7 @@ from ..values.answers import Answer, AnswerStream, Chunk
 from .formatters import captured, mark_shown
 from .live import FinalView, NotebookView, SilentView, TerminalView, View
 from .output import in_terminal
-from .worker import Interrupts, Worker
-
-_TICK = 0.05
-"""Seconds between two looks at the keyboard."""
+from .worker import Worker, watched
 
 _LEISURE = 4.0
 """A repaint holds the interpreter that the model also needs, so after one that took s seconds, wait 4 s."""
@@ -54,24 +51,19 @@ def show_answer(
         Exception: whatever the stream raised, with its own traceback.
     """
     view = view or (SilentView() if silent else _view(stream, shell))
-    interval = 1.0 / updates_per_second if live else float("inf")
-    worker: Worker[Chunk] = Worker(stream)
-    interrupts = Interrupts()
     answer: Answer | None = None
-    with interrupts:
-        try:
-            view.start()
-            worker.start()
-            _pump(stream, worker, view, interrupts, interval)
-        except KeyboardInterrupt:  # the third, or one that did not come as a signal
-            interrupts.count += 1
-        finally:
-            stream.stop()  # whatever ended the loop, the model does not go on unseen
-            answer = _answer_of(stream, worker)
-            if answer is not None and not silent:
-                mark_shown(shell, answer, above="the answer above")
-            view.finish(answer, failed=worker.error is not None and not interrupts.count)
-    if interrupts.count:
+
+    def finish(worker: Worker[Chunk], interrupted: bool) -> None:
+        nonlocal answer
+        view.paint(worker.take())
+        answer = _answer_of(stream, worker)
+        if answer is not None and not silent:
+            mark_shown(shell, answer, above="the answer above")
+        view.finish(answer, failed=worker.error is not None and not interrupted)
+
+    paint = _Painter(view, 1.0 / updates_per_second if live else float("inf"))
+    worker, interrupted = watched(stream, begin=view.start, paint=paint, finish=finish)
+    if interrupted:
         raise Interrupted(_interrupted_after(answer), answer=answer)
     worker.reraise()
     return stream.answer
@@ -85,20 +77,21 @@ def _view(stream: AnswerStream, shell: Any) -> View:
     return FinalView(shell) if final else NotebookView(stream, shell)
 
 
-def _pump(stream: AnswerStream, worker: Worker[Chunk], view: View, interrupts: Interrupts, interval: float) -> None:
-    """Paint until the worker is done or a second interrupt says not to wait for it."""
-    due = 0.0 if interval < float("inf") else interval
-    while not worker.done.wait(_TICK) and interrupts.count < 2:
-        if interrupts.count:
-            stream.stop()
+class _Painter:
+    """Paints what has come, once an interval and with leisure; in between the view only hears that time goes by."""
+
+    def __init__(self, view: View, interval: float) -> None:
+        self._view = view
+        self._interval = interval
+        self._due = 0.0 if interval < float("inf") else interval
+
+    def __call__(self, worker: Worker[Chunk]) -> None:
         begin = time.monotonic()
-        if begin >= due:
-            view.paint(worker.take())
-            end = time.monotonic()
-            due = begin + max(interval, _LEISURE * (end - begin))
-        else:
-            view.tick(worker.pieces[-1].usage if worker.pieces else None)
-    view.paint(worker.take())
+        if begin < self._due:
+            self._view.tick(worker.latest.usage if worker.latest else None)
+            return
+        self._view.paint(worker.take())
+        self._due = begin + max(self._interval, _LEISURE * (time.monotonic() - begin))
 
 
 def _answer_of(stream: AnswerStream, worker: Worker[Chunk]) -> Answer | None:

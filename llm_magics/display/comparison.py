@@ -23,12 +23,9 @@ from .output import in_terminal
 from .prompt import show_prompt
 from .sources import sources_html
 from .words import counted
-from .worker import Interrupts, Worker
+from .worker import Pace, Worker, watched
 
 TITLE = "%%llm_compare"
-
-_TICK = 0.05
-"""Seconds between two looks at the keyboard."""
 
 
 def comparison_html(titles: Sequence[str], answers: Sequence[Answer]) -> str:
@@ -79,29 +76,21 @@ def show_comparison(comparing: Comparing, *, shell: Any, updates_per_second: flo
         Exception: whatever was raised while it ran.
     """
     view = _SilentView() if silent else _view(comparing, shell)
-    worker: Worker[tuple[int, Chunk]] = Worker(comparing)
-    interrupts = Interrupts()
-    with interrupts:
-        try:
-            view.start()
-            worker.start()
-            due = 0.0
-            while not worker.done.wait(_TICK) and interrupts.count < 2:
-                if interrupts.count:
-                    comparing.stop()
-                if time.monotonic() >= due:
-                    view.paint(worker.take())
-                    due = time.monotonic() + 1 / updates_per_second
+    pace = Pace(updates_per_second)
+
+    def paint(worker: Worker[tuple[int, Chunk]]) -> None:
+        if pace.due():
             view.paint(worker.take())
-        except KeyboardInterrupt:  # the third, or one that did not come as a signal
-            interrupts.count += 1
-        finally:
-            comparing.stop()
-            view.finish(list(comparing.answers))
+
+    def finish(worker: Worker[tuple[int, Chunk]], interrupted: bool) -> None:
+        view.paint(worker.take())
+        view.finish(list(comparing.answers))
+
+    worker, interrupted = watched(comparing, begin=view.start, paint=paint, finish=finish)
     result = comparing.result if comparing.answers else None
     if result is not None:
         mark_shown(shell, result, above="the comparison above")
-    if interrupts.count:
+    if interrupted:
         done = f"stopped after {counted(len(comparing.answers), 'answer')}; what there is is in _"
         raise Interrupted(done if comparing.answers else "stopped before the first answer", answer=result)
     worker.reraise()

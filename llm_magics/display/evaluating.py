@@ -5,7 +5,6 @@ It runs in a worker thread, so that an interrupt ends it within a token and keep
 
 from __future__ import annotations
 
-import time
 from typing import Any, Protocol
 
 from ..errors import Interrupted
@@ -18,10 +17,7 @@ from .live import HINT_AFTER, Slot
 from .markdown import printable
 from .output import in_terminal
 from .words import counted
-from .worker import Interrupts, Worker
-
-_TICK = 0.05
-"""Seconds between two looks at the keyboard."""
+from .worker import Pace, Worker, watched
 
 _UPDATES = 4.0
 """Repaints a second: an evaluation takes minutes."""
@@ -50,36 +46,25 @@ def show_evaluation(evaluating: Evaluating, *, shell: Any, silent: bool = False)
         Exception: whatever was raised while it ran.
     """
     view = _SilentView() if silent else _view(evaluating.title, shell)
-    worker: Worker[EvaluationProgress] = Worker(evaluating)
-    interrupts = Interrupts()
+    pace = Pace(_UPDATES, PATIENCE)
     result: Any = None
-    with interrupts:
-        try:
-            worker.start()
-            _watch(evaluating, worker, view, interrupts)
-        except KeyboardInterrupt:  # the third, or one that did not come as a signal
-            interrupts.count += 1
-        finally:
-            evaluating.stop()
-            result = evaluating.result if worker.done.is_set() and worker.error is None else None
-            view.finish(evaluation_bundle(result.report) if result is not None else None)
+
+    def paint(worker: Worker[EvaluationProgress]) -> None:
+        if worker.latest is not None and pace.due():
+            view.paint(worker.latest)
+
+    def finish(worker: Worker[EvaluationProgress], interrupted: bool) -> None:
+        nonlocal result
+        result = evaluating.result if worker.done.is_set() and worker.error is None else None
+        view.finish(evaluation_bundle(result.report) if result is not None else None)
+
+    worker, interrupted = watched(evaluating, paint=paint, finish=finish)
     if result is not None:
         mark_shown(shell, result, above="the evaluation above")
-    if interrupts.count:
+    if interrupted:
         raise Interrupted(_interrupted(result), answer=result)
     worker.reraise()
     return result
-
-
-def _watch(evaluating: Evaluating, worker: Worker[EvaluationProgress], view: _View, interrupts: Interrupts) -> None:
-    """Paint until the worker is done, or a second interrupt says not to wait for it."""
-    due = time.monotonic() + PATIENCE
-    while not worker.done.wait(_TICK) and interrupts.count < 2:
-        if interrupts.count:
-            evaluating.stop()
-        if worker.pieces and time.monotonic() >= due:
-            view.paint(worker.pieces[-1])
-            due = time.monotonic() + 1 / _UPDATES
 
 
 def _interrupted(result: Any) -> str:

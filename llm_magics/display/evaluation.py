@@ -128,8 +128,10 @@ def _state(report: EvaluationReport) -> tuple[str, str]:
 
 
 def _about(report: EvaluationReport) -> list[str]:
+    done = len({outcome.row for outcome in report.outcomes})
+    of = "" if report.complete else f"{done:,} of "
     items = [
-        f"{counted(report.rows, 'row')} asked",
+        f"{of}{counted(report.rows, 'row')} asked",
         *([counted(report.examples, "example")] if report.examples else []),
         f"metric {report.metric}",
         f"seed {report.seed}",

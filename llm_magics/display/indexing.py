@@ -22,6 +22,7 @@ from .output import in_terminal, write
 from .sources import one_line
 from .tables import table_html
 from .words import counted, duration, rate
+from .worker import Pace
 
 PATIENCE = 0.3
 """Seconds before there is a bar."""
@@ -56,13 +57,11 @@ def show_indexing(indexing: Indexing, *, shell: Any, silent: bool = False, updat
         return indexing.run()
     before, began = indexing.info, time.monotonic()
     view = _view(indexing.knowledge_base, shell)
-    due = began + PATIENCE
+    pace = Pace(updates_per_second, PATIENCE)
 
     def paint(progress: IndexingProgress) -> None:
-        nonlocal due
-        if progress.long or time.monotonic() >= due:
+        if progress.long or pace.due():
             view.paint(progress)
-            due = time.monotonic() + 1 / updates_per_second
 
     bundle: dict[str, str] | None = None
     try:

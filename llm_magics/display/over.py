@@ -6,7 +6,6 @@ main thread, ends the work within a token, and what is done is kept.
 
 from __future__ import annotations
 
-import time
 from typing import Any, Protocol
 
 from ..errors import Interrupted
@@ -20,9 +19,8 @@ from .output import in_terminal
 from .sources import one_line
 from .tables import table_html, table_lines
 from .words import counted, duration, rate
-from .worker import Interrupts, Worker
+from .worker import Pace, Worker, watched
 
-_TICK = 0.05
 _SHOWN = 8  # rows of the result
 _LONGEST = 80  # characters of a value
 
@@ -50,28 +48,20 @@ def show_table(
         Exception: whatever the work raised.
     """
     view = None if silent else _view(table, shell)
-    worker: Worker[RowsProgress] = Worker(table)
-    interrupts = Interrupts()
-    bundle: dict[str, str] | None = None
-    with interrupts:
-        try:
-            worker.start()
-            due = time.monotonic() + PATIENCE
-            while not worker.done.wait(_TICK) and interrupts.count < 2:
-                if interrupts.count:
-                    table.stop()
-                if view is not None and worker.latest is not None and time.monotonic() >= due:
-                    view.paint(worker.latest)
-                    due = time.monotonic() + 1 / updates_per_second
-        except KeyboardInterrupt:
-            interrupts.count += 1
-        finally:
-            table.stop()
-            if worker.latest is not None and (worker.error is None or worker.latest.done):
-                bundle = result_bundle(table, worker.latest, out, stopped=bool(interrupts.count))
-            if view is not None:
-                view.finish(bundle)
-    if interrupts.count:
+    pace = Pace(updates_per_second, PATIENCE)
+
+    def paint(worker: Worker[RowsProgress]) -> None:
+        if view is not None and worker.latest is not None and pace.due():
+            view.paint(worker.latest)
+
+    def finish(worker: Worker[RowsProgress], interrupted: bool) -> None:
+        latest = worker.latest
+        shown = latest is not None and (worker.error is None or latest.done)
+        if view is not None:
+            view.finish(result_bundle(table, latest, out, stopped=interrupted) if latest and shown else None)
+
+    worker, interrupted = watched(table, paint=paint, finish=finish)
+    if interrupted:
         raise Interrupted(_interrupted(worker.latest, table.total, out))
     worker.reraise()
 

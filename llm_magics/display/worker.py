@@ -8,14 +8,28 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 import traceback
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import TracebackType
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from ..errors import LLMMagicsError
 
 Piece = TypeVar("Piece")
+Given = TypeVar("Given", covariant=True)
+
+_TICK = 0.05
+"""Seconds between two looks at the keyboard."""
+
+
+class Stoppable(Protocol[Given]):
+    """What gives pieces until it ends or is stopped."""
+
+    def __iter__(self) -> Iterator[Given]: ...
+
+    def stop(self) -> None:
+        """End at the next piece."""
 
 
 class Worker(Generic[Piece]):
@@ -76,6 +90,26 @@ class Worker(Generic[Piece]):
             self.done.set()
 
 
+class Pace:
+    """When to paint: first after some patience, then so many times a second.
+
+    Args:
+        updates_per_second: repaints a second at most.
+        patience: seconds before the first.
+    """
+
+    def __init__(self, updates_per_second: float, patience: float = 0.0) -> None:
+        self._interval = 1 / updates_per_second
+        self._next = time.monotonic() + patience
+
+    def due(self) -> bool:
+        """Whether it is time, which it then is not for an interval."""
+        if time.monotonic() < self._next:
+            return False
+        self._next = time.monotonic() + self._interval
+        return True
+
+
 class Interrupts:
     """Counts interrupts in place of raising them, so that none lands in the middle of a repaint.
 
@@ -103,6 +137,43 @@ class Interrupts:
         self.count += 1
         if self.count > 2:
             raise KeyboardInterrupt
+
+
+def watched(
+    running: Stoppable[Piece],
+    *,
+    paint: Callable[[Worker[Piece]], None],
+    finish: Callable[[Worker[Piece], bool], None],
+    begin: Callable[[], None] = lambda: None,
+) -> tuple[Worker[Piece], bool]:
+    """Run something in a worker and paint until it is done.
+
+    A first interrupt stops it and waits for its last piece, a second does not wait, a third ends whatever hangs.
+
+    Args:
+        running: it is iterated in a thread of its own, and stopped at the end, however that comes.
+        paint: called about twenty times a second.
+        finish: called at the end, with whether a person interrupted; no interrupt lands in it.
+        begin: called before it runs.
+
+    Returns:
+        The worker, and whether a person interrupted.
+    """
+    worker = Worker(running)
+    with Interrupts() as interrupts:
+        try:
+            begin()
+            worker.start()
+            while not worker.done.wait(_TICK) and interrupts.count < 2:
+                if interrupts.count:
+                    running.stop()
+                paint(worker)
+        except KeyboardInterrupt:  # the third, or one that did not come as a signal
+            interrupts.count += 1
+        finally:
+            running.stop()  # whatever ended the loop, the model does not go on unseen
+            finish(worker, bool(interrupts.count))
+    return worker, bool(interrupts.count)
 
 
 class IdleInterrupts:

@@ -13,6 +13,7 @@ from ..settings import LLMMagics
 from ..values.models import ModelRequest
 from .base import Engine
 from .resolve import Source
+from .server_address import is_address
 
 
 def engine_for(source: Source, request: ModelRequest) -> str:
@@ -26,15 +27,13 @@ def engine_for(source: Source, request: ModelRequest) -> str:
         request: how it was asked for; an engine that it names is taken.
 
     Raises:
-        InputError: a server's model for another engine, or another model for a server.
+        InputError: a server's model for another engine, or a server without its address.
     """
     if source.kind == "server":
         if request.engine not in ("auto", "server"):
             raise InputError(f"{request.engine} opens no model on a server", "Leave --engine and --adapter out")
         return "server"
-    if request.engine == "server":
-        hint = f"Type %llm_load {request.model}@http://host:8000/v1"
-        raise InputError(f"--engine server needs the server's address, and {request.model} has none", hint)
+    check_address(request)
     if request.engine != "auto":
         return request.engine
     for_transformers = source.kind != "gguf" or (request.quantize, request.dtype) != ("auto", "auto")
@@ -45,6 +44,20 @@ def engine_for(source: Source, request: ModelRequest) -> str:
     from .llamacpp import gpus
 
     return "llamacpp" if gpus() else "transformers"
+
+
+def check_address(request: ModelRequest) -> None:
+    """Refuse a server without its address, before its model is looked for here.
+
+    Args:
+        request: how the model was asked for.
+
+    Raises:
+        InputError: a server without its address.
+    """
+    if request.engine == "server" and not is_address(request.model):
+        hint = f"Type %llm_load {request.model}@http://host:8000/v1"
+        raise InputError(f"--engine server needs the server's address, and {request.model} has none", hint)
 
 
 def _cuda() -> bool:

@@ -57,7 +57,7 @@ def sentence(difference: Difference) -> str:
     needed = (
         f"; about {rounded(difference.rows_needed)} would be needed for 5 points"
         if difference.rows_needed > difference.rows
-        else "; a difference of 5 points would have shown"
+        else "; a difference of 5 points would show in four of five such runs"
     )
     figures = f"{points} points, {interval}, p {difference.corrected:.2f}"
     return f"{method} against {reference}: not distinguishable with {rows} ({figures}){needed}."

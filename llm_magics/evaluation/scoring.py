@@ -16,6 +16,7 @@ from ..errors import AnswerFormatError, InputError, did_you_mean
 from ..values.evaluation import METRICS
 
 _NUMBER = re.compile(r"(?<![\w.])-?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?!\w)")
+_MARKS = re.compile(r"(?<!\w)[*_`]+|[*_`]+(?!\w)")
 _MOST_LABELS = 30
 
 
@@ -42,11 +43,14 @@ def grade(
     """Score an answer.
 
     Args:
-        metric: one of ``messages.METRICS`` but ``judge``.
+        metric: one of ``values.evaluation.METRICS`` but ``judge``.
         answer: the model's final answer.
         expected: the cell of the expected column; for ``regex`` a pattern, for ``json`` JSON.
         labels: for ``choice``: all labels.
         read_json: finds the JSON in an answer.
+
+    Raises:
+        ValueError: a metric that compares no texts.
     """
     if not answer.strip():
         return Grade(None)
@@ -62,6 +66,8 @@ def grade(
     if metric == "choice":
         label = named_label(answer, labels)
         return Grade(None) if label is None else Grade(float(label == expected), label)
+    if metric != "json":
+        raise ValueError(f"no text is compared by {metric}")
     try:
         value = read_json(answer)
     except (AnswerFormatError, ValueError, RecursionError):
@@ -122,8 +128,11 @@ def check(metric: str, expected: Sequence[str], labels: Sequence[str]) -> None:
 
 
 def normal(text: str) -> str:
-    """The form in which two texts are compared: case, white space, Markdown and the punctuation round it left out."""
-    return re.sub(r"[*_`]+", "", " ".join(text.split())).casefold().strip(" .,;:!?\"'()[]\u201c\u201d")
+    """The form in which two texts are compared: case, white space, Markdown and the punctuation round it left out.
+
+    Marks inside a word, as in ``user_id`` and ``2*3``, are its own.
+    """
+    return _MARKS.sub("", " ".join(text.split())).casefold().strip(" .,;:!?\"'()[]\u201c\u201d")
 
 
 def last_number(text: str) -> Decimal | None:
@@ -135,8 +144,9 @@ def last_number(text: str) -> Decimal | None:
 def named_label(answer: str, labels: Sequence[str]) -> str | None:
     """The one label that an answer is or names; None where it names none, or several."""
     said = normal(answer)
-    whole = [label for label in labels if normal(label) == said]
-    if whole:
+    whole = [label for label in labels if label.strip() == answer.strip()]
+    whole = whole or [label for label in labels if normal(label) == said]
+    if len(whole) == 1:
         return whole[0]
     found = [label for label in labels if _holds(said, normal(label))]
     # Of "spam" and "not spam" the longer one is meant.
@@ -145,14 +155,26 @@ def named_label(answer: str, labels: Sequence[str]) -> str | None:
 
 
 def _holds(text: str, part: str) -> bool:
-    return bool(part) and re.search(rf"(?<!\w){re.escape(part)}(?!\w)", text) is not None
+    """Whether a text holds a part as whole words, and a number not as a piece of a longer one: 5 is not in 5.5."""
+    before = r"(?<![\d][.,])" if part[:1].isdigit() else ""
+    after = r"(?![.,]\d)" if part[-1:].isdigit() else ""
+    return bool(part) and re.search(rf"(?<!\w){before}{re.escape(part)}{after}(?!\w)", text) is not None
 
 
 def _fields(value: object, expected: object) -> float:
     if isinstance(expected, dict) and expected and isinstance(value, dict):
-        same = [name in value and bool(value[name] == wanted) for name, wanted in expected.items()]
+        same = [name in value and _same(value[name], wanted) for name, wanted in expected.items()]
         return sum(same) / len(same)
-    return float(value == expected)
+    return float(_same(value, expected))
+
+
+def _same(value: object, expected: object) -> bool:
+    """Whether two JSON values are equal; to Python 1 is equal to true."""
+    if isinstance(expected, dict) and isinstance(value, dict):
+        return value.keys() == expected.keys() and all(_same(value[name], expected[name]) for name in expected)
+    if isinstance(expected, list) and isinstance(value, list):
+        return len(value) == len(expected) and all(map(_same, value, expected))
+    return isinstance(value, bool) == isinstance(expected, bool) and value == expected
 
 
 def _check_labels(expected: Sequence[str], labels: Sequence[str]) -> None:

@@ -56,13 +56,13 @@ def interval(scores: Sequence[float], *, seed: int = 0) -> Interval:
 
     Returns:
         For right and wrong alone the score interval of Wilson (1927); for other scores the percentile bootstrap
-        (Efron 1979). The whole range from 0 to 1 where there are no rows.
+        (Efron 1979), and where all are equal, so that there is nothing to draw from, Wilson's, which no scores from
+        0 to 1 can be wider than. The whole range from 0 to 1 where there are no rows.
     """
     if not scores:
         return Interval(0.0, 1.0)
-    if _is_binary(scores):
-        found = _stats().binomtest(round(sum(scores)), len(scores)).proportion_ci(CONFIDENCE, method="wilson")
-        return Interval(float(found.low), float(found.high))
+    if _is_binary(scores) or len(set(scores)) == 1:
+        return _wilson(scores)
     return _bootstrap(scores, seed)[0]
 
 
@@ -89,7 +89,8 @@ def paired(first: Sequence[float], second: Sequence[float], *, seed: int = 0) ->
         return PairedTest(rows, mean, _bonett_price(gains, losses, rows), mcnemar(gains, losses), needed)
     if len(set(differences)) == 1:
         p = 1.0 if mean == 0 else 2.0 ** (1 - rows)  # the sign test: a bootstrap of equal values says nothing
-        return PairedTest(rows, mean, Interval(mean, mean), min(1.0, p), rows_needed(0.0))
+        shares = _wilson([(value + 1) / 2 for value in differences])
+        return PairedTest(rows, mean, Interval(2 * shares.low - 1, 2 * shares.high - 1), min(1.0, p), rows_needed(0.0))
     found, means = _bootstrap(differences, seed)
     below, above = sum(value <= 0 for value in means), sum(value >= 0 for value in means)
     p = min(1.0, 2 * (min(below, above) + 1) / (len(means) + 1))
@@ -134,6 +135,16 @@ def holm(values: Sequence[float]) -> list[float]:
     return corrected
 
 
+def _wilson(scores: Sequence[float]) -> Interval:
+    """Wilson's interval; for scores between 0 and 1 that of the whole numbers around their sum."""
+    total, rows = math.fsum(scores), len(scores)
+    low, high = (
+        _stats().binomtest(right, rows).proportion_ci(CONFIDENCE, method="wilson")
+        for right in (math.floor(total), math.ceil(total))
+    )
+    return Interval(float(low.low), float(high.high))
+
+
 def _bonett_price(gains: int, losses: int, rows: int) -> Interval:
     more, less = (gains + 1) / (rows + 2), (losses + 1) / (rows + 2)
     middle = more - less
@@ -145,8 +156,6 @@ def _bootstrap(values: Sequence[float], seed: int) -> tuple[Interval, list[float
     """The interval of a mean, and the means of the resamples."""
     import numpy
 
-    if len(set(values)) == 1:
-        return Interval(values[0], values[0]), [values[0]]
     found = _stats().bootstrap(
         (numpy.asarray(values, dtype=float),),
         numpy.mean,

@@ -107,6 +107,9 @@ def _open(file: Path) -> sqlite3.Connection:
         OSError: it cannot be made.
     """
     file.parent.mkdir(parents=True, exist_ok=True)
+    # Answers may hold what nobody else should read. SQLite gives its log the permissions of the database.
+    file.touch(mode=0o600)
+    file.chmod(0o600)
     try:
         return _connected(file)
     except sqlite3.DatabaseError as error:
@@ -114,6 +117,7 @@ def _open(file: Path) -> sqlite3.Connection:
             raise OSError(f"{file} cannot be opened: {error}") from error
         for part in (file, Path(f"{file}-wal"), Path(f"{file}-shm")):
             part.unlink(missing_ok=True)
+        file.touch(mode=0o600)
         return _connected(file)
 
 
@@ -124,7 +128,6 @@ def _connected(file: Path) -> sqlite3.Connection:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = NORMAL")
         connection.execute(_TABLE)
-        file.chmod(0o600)  # answers may hold what nobody else should read
     except BaseException:
         connection.close()
         raise

@@ -19,7 +19,7 @@ from typing import Any
 
 from ..errors import InputError, Interrupted, KnowledgeError, did_you_mean
 from ..settings import LLMMagics
-from ..values.knowledge import Added, Indexing, IndexingProgress, KnowledgeBaseInfo, Splitting
+from ..values.knowledge import DAMAGED, Added, Indexing, IndexingProgress, KnowledgeBaseInfo, Splitting
 from . import loaders, saving
 from .base import Base, Document, expanded, shown
 from .embeddings import Embedder, HashingEmbedder
@@ -90,7 +90,7 @@ class KnowledgeBases:
         try:
             about = saving.about(folder)
         except KnowledgeError:
-            return KnowledgeBaseInfo(name, 0, 0, "", "damaged", str(folder), open=False)
+            return KnowledgeBaseInfo(name, 0, 0, "", DAMAGED, str(folder), open=False)
         sources, chunks = (value if isinstance(value := about.get(key), int) else 0 for key in ("sources", "chunks"))
         embedding, index = (shown(str(about.get(key, ""))) for key in ("embedding", "index"))
         return KnowledgeBaseInfo(name, sources, chunks, embedding, index, str(folder), open=False)
@@ -351,7 +351,10 @@ class KnowledgeBases:
             if name not in self._bases and (wanted := embedding or self._settings.embedding) not in self._embedders:
                 progress(IndexingProgress(0, 0, 0.0, f"opening {wanted}", long=True))
             made = name not in self._bases
-            base = self.open(name, embedding=embedding)
+            try:
+                base = self.open(name, embedding=embedding)
+            except KeyboardInterrupt:
+                raise Interrupted("stopped; nothing was added") from None
             try:
                 loaded = documents(base, progress)
                 added = base.add(loaded.documents, splitting or Splitting(), progress=progress)

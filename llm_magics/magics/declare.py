@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import functools
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -151,12 +152,13 @@ class MagicGroup:
                 args = read(declared.parser, line, cell, {**self.shell.user_ns, **(local_ns or {})})
                 if not args.silent:
                     self._tell_second_magic(cell or "")
-                result = method(self, args)
+                with _one_line():
+                    result = method(self, args)
             except HelpWanted:
                 print(declared.parser.format_help())
                 return None
             except (LLMMagicsError, Interrupted) as error:
-                self._keep_partial(args, getattr(error, "answer", None))
+                self._keep_partial(args, error.answer)
                 if isinstance(error, Interrupted) and getattr(args, "out", None):
                     error.args = (str(error.args[0]).replace("is in _", f"is in {args.out}"),)
                 release(error)
@@ -194,6 +196,17 @@ class MagicGroup:
 
         if isinstance(result, Answer) and result.output_format == "code":
             self.shell.set_next_input(result.data)
+
+
+@contextlib.contextmanager
+def _one_line() -> Iterator[None]:
+    """An interrupt before or after what knows how to stop is told in one line too."""
+    try:
+        yield
+    except Interrupted:
+        raise
+    except KeyboardInterrupt:
+        raise Interrupted("stopped") from None
 
 
 def read(parser: Parser, line: str, cell: str | None, namespace: dict[str, Any]) -> argparse.Namespace:

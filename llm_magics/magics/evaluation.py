@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import InputError
+from ..errors import InputError, Interrupted
 from .arguments import add_asking
 from .asking import AskingGroup
 from .declare import magic
@@ -21,7 +21,13 @@ def _eval_options(parser: Parser) -> None:
     from ..values.evaluation import METRICS
 
     add = parser.add_argument
-    add("data", metavar="DATA", help="DataFrame or list, CSV, JSON Lines or Parquet file, or data set of the Hub")
+    add(
+        "data",
+        nargs="?",
+        default="",
+        metavar="DATA",
+        help="DataFrame or list, CSV, JSON Lines or Parquet file, Hub data set",
+    )
     add("--methods", type=comma_list, default=("llm", "fewshot:4"), metavar="A,B,C", help=_METHODS_HELP)
     add("--input", default="", metavar="COLUMN", help="column that is asked")
     add("--expected", default="", metavar="COLUMN", help="column with what should come out")
@@ -66,6 +72,8 @@ _METHODS_HELP = "llm, fewshot:4, cot, rag, a loaded model, and their sums, such 
 class EvaluationMagics(AskingGroup):
     """Which way of asking helps, and by how much."""
 
+    _evaluation: Any = None  # the last one
+
     @magic(
         "llm_eval",
         "line",
@@ -76,17 +84,22 @@ class EvaluationMagics(AskingGroup):
         ],
     )
     def llm_eval(self, args: argparse.Namespace) -> Any:
-        """Ask a labelled set in several ways: a table of scores with intervals, and what they allow to conclude."""
+        """Ask a labelled set in several ways: scores, intervals, what they allow to conclude. Alone, show the last."""
         from ..display.evaluating import show_evaluation
 
+        if not args.data:
+            return self._last()
         saving = _saving(args.save)
         source, name = self._data(args.data)
         trained_on = None if args.trained_on is None else self._data(args.trained_on)[0]
         examples = self.examples(args.examples)
         evaluating = self.session.evaluate(source, _request(args), name=name, examples=examples, trained_on=trained_on)
-        evaluation = show_evaluation(evaluating, shell=self.shell, silent=args.silent)
-        saving(evaluation)
-        return evaluation
+        try:
+            evaluation = show_evaluation(evaluating, shell=self.shell, silent=args.silent)
+        except Interrupted as stopped:
+            self._done(stopped.answer, saving)
+            raise
+        return self._done(evaluation, saving)
 
     @magic(
         "llm_compare",
@@ -111,6 +124,18 @@ class EvaluationMagics(AskingGroup):
             return show_prompts(comparing.titles, [s.prompt for s in comparing.streams], shell=self.shell)
         rate = self.session.settings.updates_per_second
         return show_comparison(comparing, shell=self.shell, updates_per_second=rate, silent=args.silent)
+
+    def _done(self, evaluation: Any, saving: Callable[[Any], None]) -> Any:
+        """Keep what came of it, for a line without data and in a file; None where nothing did."""
+        if evaluation is not None:
+            self._evaluation = evaluation
+            saving(evaluation)
+        return evaluation
+
+    def _last(self) -> Any:
+        if self._evaluation is None:
+            raise InputError("nothing was evaluated yet", "Type %llm_eval DATA --expected COLUMN")
+        return self._evaluation
 
     def _data(self, name: str) -> tuple[Any, str]:
         """A variable's value, else the text itself: a file or a data set of the Hub.
@@ -150,14 +175,17 @@ def _request(args: argparse.Namespace) -> EvaluationRequest:
 
 
 def _saving(name: str | None) -> Callable[[Any], None]:
-    """What writes the rows or the card to a file, or does nothing.
+    """What writes the rows or the card to a file, or does nothing where none is named.
 
     Raises:
-        InputError: the file has another ending; later, it cannot be written.
+        InputError: the file has another ending, or its folder is not there; later, it cannot be written.
     """
     path = Path(name or "").expanduser()
     if name and path.suffix.lower() not in (".csv", ".html"):
         raise InputError(f"--save is {name}", "Give a .csv file for the rows, or an .html file for the card")
+
+    if not path.parent.is_dir():
+        raise InputError(f"there is no folder {path.parent}", "Make it first, or give --save another file")
 
     def save(evaluation: Any) -> None:
         try:
@@ -168,6 +196,8 @@ def _saving(name: str | None) -> Callable[[Any], None]:
 
                 path.write_text(evaluation_page(evaluation.report), encoding="utf-8")
         except OSError as error:
-            raise InputError(f"{name} cannot be written: {error.strerror or error}", "Give another file") from error
+            failed = InputError(f"{name} cannot be written: {error.strerror or error}", "Give another file")
+            failed.answer = evaluation  # hours of asking are not lost with it
+            raise failed from error
 
     return save

@@ -70,13 +70,16 @@ class ModelMagics(MagicGroup):
             return self._show_models()
         info = self.session.load(_request(args), name=args.name)
         again = "" if info.seconds else " already"
-        print(f"{info.name} is open{again}: {', '.join(_figures(info))}")
+        if not args.silent:
+            print(f"{info.name} is open{again}: {', '.join(_figures(info))}")
         return None
 
     @magic("llm_unload", "line", options=_unload_options, examples=["%llm_unload", "%llm_unload llama"])
     def llm_unload(self, args: argparse.Namespace) -> None:
         """Close a model, and show the memory that came back."""
         freed = self.session.unload(args.name)
+        if args.silent:
+            return
         back = max(0, freed.before - freed.after)
         left = self.session.models
         held = f"; {' and '.join(freed.sharing)} still {'holds' if len(freed.sharing) == 1 else 'hold'} its weights"

@@ -64,7 +64,8 @@ class NotebookMagics(MagicGroup):
             names = list(changes) or settings.names()
         rows = [(name, repr(getattr(settings, name)), settings.trait_metadata(name, "help")) for name in names]
         note = "" if args.change else "%llm_config name=value changes one for this session"
-        show_table("%llm_config", ("setting", "value", "what it does"), rows, shell=self.shell, note=note)
+        if not args.silent:
+            show_table("%llm_config", ("setting", "value", "what it does"), rows, shell=self.shell, note=note)
 
     def _show_history(self, text: str, count: int | None) -> None:
         from ..display.tables import show_table

@@ -353,7 +353,7 @@ def numbers(example: str) -> Callable[[str], tuple[float, ...]]:
     def convert(text: str) -> tuple[float, ...]:
         try:
             return tuple(float(value) for value in comma_list(text))
-        except ValueError:
+        except (ValueError, argparse.ArgumentTypeError):
             raise argparse.ArgumentTypeError(f"cannot be {text!r}. It takes numbers, such as {example}") from None
 
     return convert

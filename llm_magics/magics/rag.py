@@ -253,8 +253,11 @@ def _place(info: KnowledgeBaseInfo) -> str:
 
 def _answering(opened: Sequence[KnowledgeBaseInfo], saved: Sequence[KnowledgeBaseInfo]) -> str:
     """Which base a question goes to."""
+    from ..values.knowledge import DAMAGED
+
     if opened:
         return f"{opened[-1].name} answers where no --kb is given"
-    if saved:
-        return f"--kb opens one: %rag --kb {saved[0].name} QUESTION"
+    whole = next((info.name for info in saved if info.index != DAMAGED), "")
+    if whole:
+        return f"--kb opens one: %rag --kb {whole} QUESTION"
     return "%%rag_add with a text makes one"

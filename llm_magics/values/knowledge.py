@@ -9,6 +9,8 @@ from ..errors import InputError, did_you_mean
 
 SEARCHES = ("hybrid", "dense", "keyword")
 """The ways to search a knowledge base: both joined, by meaning, by words."""
+DAMAGED = "damaged"
+"""In place of the index of a base whose files cannot be read."""
 _SEARCH_HINT = f"It takes {', '.join(SEARCHES)}"
 
 
@@ -174,7 +176,7 @@ class KnowledgeBaseInfo:
         sources: how many there are.
         chunks: how many there are.
         embedding: name of the embedding model.
-        index: how it is searched: ``exact``, IVF with what it reads, or the name of the database.
+        index: how it is searched: ``exact``, IVF with what it reads, the name of the database, or ``DAMAGED``.
         folder: where it was saved after its last change; empty where it lives in memory alone.
         open: whether it is open; else it lies in its folder until it is asked for.
     """

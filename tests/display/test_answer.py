@@ -220,7 +220,7 @@ def test_an_interrupt_that_is_no_signal_counts_too(page: Any, monkeypatch: pytes
     def interrupted(*arguments: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(module, "_pump", interrupted)
+    monkeypatch.setattr(module._Painter, "__call__", interrupted)
     with pytest.raises(Interrupted):
         show_answer(a_stream("word " * 500, per_second=100), shell=page)
     assert set(slots(page)[1]) == {"text/html", "text/plain"}

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import signal
+import stat
 import subprocess
 import sys
 import textwrap
@@ -61,6 +63,35 @@ def test_examples_are_never_asked_and_are_balanced(session: Session, animals: An
     assert texts and asked.isdisjoint(known[text] for text in texts)
     assert evaluation.report.examples == 20 and len(asked) == 20
     assert not evaluation.report.leaks
+    left = [label for place, (_, label) in enumerate(ANIMALS) if place not in asked]
+    assert left.count("cat") == left.count("dog") == 10
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_the_most_frequent_label_is_that_of_the_data_not_of_the_balanced_examples(session: Session, seed: int) -> None:
+    session.add("fake", ScriptedEngine(sounds))
+    rows = [(f"woof {n}", "dog") for n in range(60)] + [(f"meow {n}", "cat") for n in range(40)]
+    evaluation = evaluated(session, rows, methods=("llm",), seed=seed)
+    assert set(evaluation.report.of("majority")[n].answer for n in range(50)) == {"dog"}
+
+
+def test_a_judge_is_not_asked_about_what_asks_no_model(session: Session, animals: Any) -> None:
+    session.add("judge", ScriptedEngine("yes"))
+    with pytest.raises(InputError, match=r"majority asks no model, and a judge judges models\. Leave it out"):
+        evaluated(session, methods=("llm", "majority"), metric="judge", judge="judge")
+    assert not animals.prompts
+
+
+def test_only_its_owner_can_read_the_answers_that_are_kept(tmp_path: Path) -> None:
+    before = os.umask(0o022)
+    try:
+        store = AnswerStore(tmp_path / "answers" / "answers.sqlite")
+        store.put("key", StoredAnswer("secret", "", True, "end", Usage()))
+        files = list((tmp_path / "answers").iterdir())
+        assert len(files) == 3 and {stat.S_IMODE(file.stat().st_mode) for file in files} == {0o600}
+        store.close()
+    finally:
+        os.umask(before)
 
 
 def test_the_most_similar_example_stands_next_to_the_question(session: Session, animals: Any) -> None:

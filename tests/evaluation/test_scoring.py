@@ -39,6 +39,15 @@ LABELS = ("negative", "neutral", "positive")
         ("json", "[1, 2]", "[1, 2]", 1.0),
         ("json", "{broken", '{"a": 1}', None),
         ("exact", "   ", "paris", None),
+        ("contains", "It costs 5.5 dollars", "5", 0.0),
+        ("contains", "It costs 1,500 dollars", "500", 0.0),
+        ("contains", "It costs 5, or 5. At most.", "5", 1.0),
+        ("exact", "23", "2*3", 0.0),
+        ("exact", "userid", "user_id", 0.0),
+        ("exact", "__user_id__", "user_id", 1.0),
+        ("json", '{"a": 1}', '{"a": true}', 0.0),
+        ("json", '{"a": [1, {"b": 2.0}]}', '{"a": [1.0, {"b": 2}]}', 1.0),
+        ("json", '{"a": [1, {"b": 0}]}', '{"a": [1, {"b": false}]}', 0.0),
     ],
 )
 def test_an_answer_gets_its_score(metric: str, answer: str, expected: str, score: float | None) -> None:
@@ -48,6 +57,22 @@ def test_an_answer_gets_its_score(metric: str, answer: str, expected: str, score
 def test_of_two_labels_one_in_the_other_the_longer_one_is_meant() -> None:
     assert scoring.named_label("This is not spam.", ("spam", "not spam")) == "not spam"
     assert scoring.named_label("This is spam.", ("spam", "not spam")) == "spam"
+
+
+def test_labels_that_differ_by_their_marks_alone_are_told_apart_where_they_are_given_exactly() -> None:
+    assert [scoring.named_label(stars, ("*", "**", "***")) for stars in ("***", " ** ", "*", "****")] == [
+        "***",
+        "**",
+        "*",
+        None,
+    ]
+    assert scoring.named_label("us", ("US", "us")) == "us"
+    assert scoring.named_label("Us", ("US", "us")) is None
+
+
+def test_a_metric_that_compares_no_texts_is_a_bug_and_not_taken_for_another() -> None:
+    with pytest.raises(ValueError, match="no text is compared by judge"):
+        scoring.grade("judge", "5", "5")
 
 
 def test_the_metric_is_chosen_from_the_expected_column() -> None:

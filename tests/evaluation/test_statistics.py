@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from llm_magics.evaluation import statistics
@@ -69,12 +69,22 @@ def test_the_interval_of_other_scores_is_scipys_paired_bootstrap(rows: list[tupl
     differences = np.array(first) - np.array(second)
     found = statistics.paired(first, second, seed=seed)
     binary_scores = all(value in (0.0, 1.0) for value in [*first, *second])
-    if binary_scores or len(set(differences)) == 1:
-        return
+    assume(not binary_scores and len(set(differences)) > 1)
     expected = scipy_stats.bootstrap(
         (differences,), np.mean, method="percentile", rng=np.random.default_rng(seed)
     ).confidence_interval
     assert (found.interval.low, found.interval.high) == pytest.approx((expected.low, expected.high), abs=1e-9)
+
+
+def test_equal_scores_of_a_few_rows_are_not_taken_for_certain() -> None:
+    found = statistics.interval([0.5, 0.5])
+    assert found.low < 0.15 and found.high > 0.85
+    assert statistics.interval([0.5] * 1000).high - statistics.interval([0.5] * 1000).low == pytest.approx(
+        0.062, abs=0.003
+    )
+    difference = statistics.paired([0.5] * 3, [0.25] * 3)
+    assert difference.interval.low < 0 < difference.difference == 0.25 < difference.interval.high
+    assert difference.p == 0.25
 
 
 @pytest.mark.parametrize("shift", [0.0, 0.2])

@@ -162,7 +162,8 @@ def test_options_out_of_range_are_named(base, options, said):
 @pytest.mark.parametrize("way", ["hybrid", "dense", "keyword"])
 def test_an_odd_question_breaks_nothing(base, question, way):
     base.add([Document("cats eat fish", "a"), Document("", "empty"), Document("的 is 中文", "b")])
-    base.search(question, RetrievalRequest(search=way))
+    found = base.search(question, RetrievalRequest(search=way))
+    assert all(0 <= passage.score <= 1 and passage.text for passage in found)
 
 
 def test_names_with_dots_and_humps_are_found_whole_and_by_parts():

@@ -97,6 +97,8 @@ def test_evaluating_it_again_shows_it_again(moods: Any) -> None:
         ("%llm_compare --methods llm,majority Why?", "majority answers no single question"),
         ("%llm_compare --models base,nobody Why?", "no model nobody is loaded"),
         ("%llm_compare --temperatures 0,warm Why?", "--temperatures cannot be '0,warm'. It takes numbers"),
+        ("%llm_compare --temperatures , Why?", "--temperatures cannot be ','. It takes numbers, such as 0,0.7"),
+        ("%%llm_compare --temperatures\nWhy?", "--temperatures has no value. It takes numbers, such as 0,0.7"),
         ("%llm_compare --methods rag Why?", "there is no knowledge base default"),
     ],
 )

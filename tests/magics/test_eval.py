@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +39,8 @@ def test_the_result_is_a_data_frame_in_the_variable_and_in_the_underscore(animal
 def test_evaluating_it_again_shows_the_card_again_and_a_part_of_it_a_plain_table(animals: Any) -> None:
     animals.good("%llm_eval rows --methods llm -o result;")
     assert "%llm_eval · 10 rows asked" in animals.good("result").printed
+    again = animals.good("%llm_eval")
+    assert again.value is animals.names["result"] and "%llm_eval · 10 rows asked" in again.printed
     assert "%llm_eval" not in animals.good("result[['score']]").printed
 
 
@@ -65,6 +70,31 @@ def test_options_reach_the_prompt(animals: Any) -> None:
     assert engine.prompts[0].messages[1].content == "Who is it?\n\nmoo"
 
 
+def test_what_was_asked_is_kept_where_it_cannot_be_written(animals: Any) -> None:
+    told = animals.run("%llm_eval rows --methods llm -o result --save nowhere/out.csv").complaint
+    assert told == "InputError: there is no folder nowhere. Make it first, or give --save another file"
+    assert "result" not in animals.names
+    Path("out.html").mkdir()
+    told = animals.run("%llm_eval rows --methods llm -o result --save out.html").complaint
+    assert told == "InputError: out.html cannot be written: Is a directory. Give another file"
+    assert animals.names["result"].report.complete and animals.names["_"] is animals.names["result"]
+
+
+def test_an_interrupted_evaluation_says_how_many_rows_were_asked_and_is_saved(animals: Any) -> None:
+    def answer(messages: Any) -> str:
+        if len(engine.prompts) == 4:
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.2)
+        return "cat"
+
+    engine = ScriptedEngine(answer)
+    animals.session.add("slow", engine)
+    ran = animals.run("%llm_eval rows --methods slow --save out.csv -o result")
+    done = len({outcome.row for outcome in animals.names["result"].report.outcomes})
+    assert 3 <= done <= 5 and f"%llm_eval · stopped · {done} of 10 rows asked" in ran.printed
+    assert len(pd.read_csv("out.csv")) == done
+
+
 def test_rows_and_card_are_written_to_files(animals: Any) -> None:
     animals.good("%llm_eval rows --methods llm --save out.csv")
     assert list(pd.read_csv("out.csv").columns[:4]) == ["row", "method", "input", "expected"]
@@ -75,7 +105,7 @@ def test_rows_and_card_are_written_to_files(animals: Any) -> None:
 @pytest.mark.parametrize(
     ("line", "complaint"),
     [
-        ("%llm_eval", "the following arguments are required: DATA"),
+        ("%llm_eval", "nothing was evaluated yet. Type %llm_eval DATA --expected COLUMN"),
         ("%llm_eval rows --methods fewsho:4", "there is no method 'fewsho' in fewsho:4. Did you mean fewshot?"),
         ("%llm_eval rows --input txt", "rows has no column txt. Did you mean text?"),
         ("%llm_eval rows --metric acc", "--metric cannot be 'acc'. It takes exact, contains, regex"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 import os
 import signal
@@ -41,6 +42,18 @@ def test_every_row_gets_an_answer_beside_its_own_columns(reviews) -> None:
     assert list(result.answer) == [f"ROW {n}: {text.upper()}" for n, text in enumerate(TEXTS, start=1)]
     assert result.error.isna().all() and (result.tokens_in > 0).all() and (result.tokens_out > 0).all()
     assert "result is a DataFrame of 3 rows, 7 columns" in ran.printed and "3 of 3 rows" in ran.printed
+
+
+def test_a_model_that_took_the_place_of_another_of_its_name_is_asked_anew(reviews) -> None:
+    class Precise(ScriptedEngine):
+        def info(self):
+            return dataclasses.replace(super().info(), dtype="bfloat16")
+
+    for engine, kept in ((ScriptedEngine(["old"]), 0), (ScriptedEngine(["same"]), 3), (Precise(["new"]), 0)):
+        reviews.session.add("fake", engine)
+        reviews.good("%llm --over df --column text -o result")
+        assert len(engine.prompts) == 3 - kept
+    assert list(reviews.names["result"].answer) == ["new"] * 3
 
 
 def test_a_column_is_asked_below_the_cells_text(reviews) -> None:

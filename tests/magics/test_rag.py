@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from llm_magics import Answer, Session
-from llm_magics.errors import KnowledgeError
+from llm_magics.errors import Interrupted, KnowledgeError
 
 FACTS = [
     "Llama 2 is a family of large language models that Meta released in July 2023.",
@@ -383,7 +383,7 @@ def test_saved_bases_are_shown_before_they_are_opened(docs, open_notebook, tmp_p
     _, _, broken, project, note = other.good("%rag_add").printed.splitlines()
     assert broken.split()[:4] == ["broken", "0", "0", "damaged"]
     assert project.split()[:5] == ["project", "3", "3", "hashing-256", "exact"] and "not open yet" in project
-    assert "%rag --kb project" in note or "%rag --kb broken" in note
+    assert "%rag --kb project" in note and "broken" not in note
     other.good("%rag_add --kb project --list")
     assert "not open yet" not in next(
         line for line in other.good("%rag_add").printed.splitlines() if line.startswith("project")
@@ -421,14 +421,47 @@ def test_a_foreign_manifest_steers_no_terminal(docs, tmp_path):
     docs.good("%rag_add --save foreign")
     path = tmp_path / "foreign/manifest.json"
     manifest = json.loads(path.read_text())
-    for key, value in (("name", "\x1b[2Jevil\n\u202e"), ("embedding", "\x1b]0;evil\x07"), ("version", "\x1b[31m")):
+    for key, value, shown in (
+        ("name", "\x1b[2Jevil\n\u202e", "evil"),
+        ("embedding", "\x1b]0;evil\x07", "evil"),
+        ("version", "\x1b[31m", "31m"),
+    ):
         changed = {**manifest, key: value}
         del changed["checksum"]
         path.write_text(json.dumps({**changed, "checksum": saving._seal(changed)}))
         printed = docs.run("%rag_add --load foreign").printed
         printed += docs.run("%rag_add").printed + docs.run("%rag_add --list").printed
         assert not [c for c in printed if c in "\x1b\x07\u202e"], printed
-        assert "evil" in printed or "31m" in printed
+        assert shown in printed
+
+
+@pytest.mark.parametrize(
+    ("where", "cell", "said"),
+    [
+        ("knowledge.open", "%rag_add --var facts -n other", "stopped; nothing was added"),
+        ("retrieve", "%rag --retrieve-only What is a llama?", "stopped"),
+    ],
+)
+def test_an_interrupt_before_anything_can_be_kept_is_one_line_too(docs, monkeypatch, where, cell, said):
+    def pressed(*given, **more):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(docs.session, "retrieve", pressed) if where == "retrieve" else monkeypatch.setattr(
+        docs.session.knowledge, "open", pressed
+    )
+    ran = docs.run(cell)
+    assert isinstance(ran.error, Interrupted)
+    assert ran.printed.strip().splitlines()[-1] == f"KeyboardInterrupt: {said}" and "Traceback" not in ran.printed
+    monkeypatch.undo()
+    docs.good("%rag What is a llama?")
+
+
+def test_retrieve_only_shows_all_that_an_answer_can_cite(docs):
+    docs.names["list"] = [f"Llama number {n} lives in field {n}." for n in range(40)]
+    docs.good("%rag_add --var list -n llamas")
+    shown = {passage.text for passage in docs.good("%rag --retrieve-only Where does llama number 7 live?").value}
+    sources = docs.good("%rag Where does llama number 7 live?").value.sources
+    assert len(sources) == 6 and {source.text for source in sources} <= shown
 
 
 def test_what_an_interrupt_left_is_told_as_it_is(docs, monkeypatch):

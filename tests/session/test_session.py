@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -76,6 +77,28 @@ def test_a_stopped_vote_counts_the_chains_that_were_complete(session: Session) -
         if "think" in chunk.text:
             stream.stop()
     assert stream.answer == "4" and stream.answer.stop_reason == "stopped"
+    assert stream.answer.chains == 1 and [(vote.answer, vote.count) for vote in stream.answer.votes] == [("4", 1)]
+
+
+def test_an_evaluation_that_is_left_silences_no_other_cell() -> None:
+    said: list[str] = []
+    session = Session(LLMMagics(), say=said.append)
+    left = threading.Event()
+
+    def abandoned() -> None:
+        with session.quiet():
+            session._say("not heard")
+            left.wait(10)
+
+    thread = threading.Thread(target=abandoned)
+    with session.quiet():
+        thread.start()
+        session._say("not heard")
+    session._say("heard")
+    left.set()
+    thread.join()
+    session._say("heard too")
+    assert said == ["heard", "heard too"]
 
 
 def test_a_model_of_a_loaded_name_takes_its_place(session: Session) -> None:
