@@ -286,6 +286,16 @@ class Session:
 
         return tuning.jobs()
 
+    def in_the_way(self, job: Job) -> list[str]:
+        """The open models, by their names, that leave a job no room in memory.
+
+        Args:
+            job: the job.
+        """
+        from . import tuning
+
+        return tuning.in_the_way(job, [opened.info for opened in self._models.values() if opened.origin])
+
     @contextlib.contextmanager
     def room_for(self, job: Job) -> Iterator[None]:
         """Put away the open models where a job does not fit beside them; they come back when it has ended.
@@ -293,10 +303,9 @@ class Session:
         Args:
             job: one that has just been started.
         """
-        from . import tuning
 
         requests = {name: opened.origin[1] for name, opened in self._models.items() if opened.origin}
-        away = tuning.in_the_way(job, [self._models[name].info for name in requests])
+        away = self.in_the_way(job)
         if away:
             self._say(f"{' and '.join(away)} put away while {job.folder.name} is trained: both do not fit in memory")
         for name in away:
@@ -321,12 +330,16 @@ class Session:
             ModelError: its base or its adapter cannot be opened.
             BusyError: the base is answering.
         """
+        from .finetuning.spec import read_spec
+
         if run.state in ("failed", "killed"):
             hint = "Type %llm_finetune --resume" if run.state == "killed" else f"Look at {run.folder}/trainer.log"
             raise TrainingError(f"{run.name}: {run.text}", hint)
         if not run.adapter:
             raise TrainingError(f"{run.name} has no adapter yet", "Type %llm_finetune --status")
-        return self._put_on(ModelRequest(run.base, adapter=run.adapter), run.name)
+        # Python code that comes with the base was let run when the job was typed.
+        trusted = read_spec(Path(run.folder)).request.trust_remote_code
+        return self._put_on(ModelRequest(run.base, adapter=run.adapter, trust_remote_code=trusted), run.name)
 
     def try_out(self, run: TrainingRun, stop: threading.Event) -> Iterator[TriedOut]:
         """Ask a tuned model and its base the same questions; see ``tuning.try_out``. Where they cannot be asked, a

@@ -147,9 +147,10 @@ def tuned(name: str) -> TrainingRun | None:
         at = f" (step {run.step} of {run.total})" if run.total else ""
         raise TrainingError(f"{name} is being trained{at}", f"%llm_finetune {name} --resume follows it{earlier}")
     said = f": {run.text}" if run.text else ""
-    raise TrainingError(
-        f"{name} has no adapter, its job {_ENDED[run.state]}{said}", f"%llm_finetune {name} --resume goes on{earlier}"
-    )
+    again = f"%llm_finetune {name} --resume goes on"
+    if run.state == "failed":
+        again = f"Look at {JOBS_FOLDER}/{name}/trainer.log, and type its line again when that is mended"
+    raise TrainingError(f"{name} has no adapter, its job {_ENDED[run.state]}{said}", f"{again}{earlier}")
 
 
 def as_trained(request: ModelRequest) -> ModelRequest:

@@ -53,7 +53,7 @@ def test_a_job_keeps_the_revision_and_the_template_of_the_open_base_and_comes_ba
     session.load(ModelRequest("some/tiny", revision="v1", chat_template="guanaco"), name="base")
     decided = session.plan_finetuning(TrainingRequest("mine", "base"), ROWS)
     assert decided.spec.base.folder.endswith("1" * 40) and decided.spec.base.hub_id == "some/tiny"
-    assert "### Human: Who?\n### Assistant: Me." in decided.report.first
+    assert "### Human: Who?\n### Assistant: Me." in "".join(text for text, _ in decided.report.first)
     run = with_adapter(decided)
     base = decided.spec.base
     merge(base.folder, Path(run.adapter), tmp_path / "merged", chat_template=base.chat_template)
@@ -69,6 +69,18 @@ def test_a_job_keeps_the_revision_and_the_template_of_the_open_base_and_comes_ba
     assert "### Human: Who?" in later.ask("Who?").prompt.text
     source, typed = later._models["tiny"].origin
     assert (source.location, typed.revision) == ("some/tiny", "v1")
+
+
+@pytest.mark.model
+def test_the_consent_to_a_bases_own_code_holds_for_the_job_and_no_longer(revisions, tiny, monkeypatch):
+    opened = []
+    monkeypatch.setattr(Session, "_put_on", lambda self, request, name: opened.append(request.trust_remote_code))
+    for number, trust in enumerate((True, False)):
+        request = TrainingRequest(f"mine{number}", tiny.folder, trust_remote_code=trust)
+        session = Session(say=lambda line: None)
+        session.attach(with_adapter(session.plan_finetuning(request, ROWS)))
+        session.load(ModelRequest(f"mine{number}"))
+    assert opened == [True, False, False, False]
 
 
 @pytest.mark.model

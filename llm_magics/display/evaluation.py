@@ -145,7 +145,8 @@ def _table(report: EvaluationReport) -> tuple[list[str], list[list[object]]]:
     """The headings and the cells; columns in which nothing happened are left out."""
     name = _METRICS.get(report.metric, "score" if any(score.partly for score in report.methods) else "accuracy")
     first = report.methods[0].method
-    columns = ["method", name, "95 % interval", f"against {first}", "p", "right"]
+    compared = any(score.difference for score in report.methods)
+    columns = ["method", name, "95 % interval", *([f"against {first}", "p"] if compared else []), "right"]
     states = ("partly", "wrong", "unparsed", "failed")
     shown = [state for state in states if any(getattr(score, state) for score in report.methods)]
     rows: list[list[object]] = []
@@ -156,8 +157,7 @@ def _table(report: EvaluationReport) -> tuple[list[str], list[list[object]]]:
                 score.method,
                 _unanswered(score) or f"{100 * score.score:.0f} %",
                 "" if score.unanswered else f"{100 * score.low:.0f} to {100 * score.high:.0f}",
-                "" if found is None else _points(found.points),
-                "" if found is None else _p(found.corrected),
+                *(["", ""] if found is None else [_points(found.points), _p(found.corrected)])[: 2 * compared],
                 score.right,
                 *(getattr(score, state) for state in shown),
                 f"{score.prompt_tokens:.0f} + {score.new_tokens:.0f}" if score.model and score.rows else "",

@@ -76,13 +76,12 @@ def data_html(data: TrainingData) -> str:
     rows = "".join(
         f'<tr><td class="llm-note">{escape(name)}</td><td>{escape(value)}</td></tr>' for name, value in _about(data)
     )
-    asked, _, after = data.first.rpartition(data.first_answer) if data.first_answer else (data.first, "", "")
-    first = f"{escape(asked)}<b>{escape(data.first_answer)}</b>{escape(after)}"
+    first = "".join(f"<b>{escape(text)}</b>" if written else escape(text) for text, written in data.first)
     warnings = "".join(f'<div class="llm-none" role="note">{escape(line)}</div>' for line in data.warnings)
     return card(
         head("%llm_finetune", data.source, "with a warning" if data.warnings else "", "warn"),
         f'<div class="llm-scroll {NO_MATHS}"><table class="llm-table">{rows}</table></div>',
-        f'<div class="llm-body {NO_MATHS}">The first row as the model sees it; the loss is taken on the bold part:'
+        f'<div class="llm-body {NO_MATHS}">The first row as the model sees it; what it is to write is bold:'
         f'<pre class="llm-joined">\n<code>{first}</code></pre></div>',
         warnings,
         label=f"Rows of {data.source}",
@@ -92,7 +91,7 @@ def data_html(data: TrainingData) -> str:
 def data_text(data: TrainingData) -> str:
     """The same as plain text."""
     lines = [f"{name}: {value}" for name, value in _about(data)]
-    lines += ["first row:", data.first, *(f"Warning: {line}" for line in data.warnings)]
+    lines += ["first row:", "".join(text for text, _ in data.first), *(f"Warning: {line}" for line in data.warnings)]
     return "\n".join(printable(line) for line in lines)
 
 
@@ -152,7 +151,21 @@ def _kept_and_learnt(tried: Sequence[TriedOut]) -> list[str]:
         ones = [one for one in tried if one.kind == kind]
         before, after = sum(one.right_before for one in ones), sum(one.right_after for one in ones)
         items.append(f"{kind}: {before} of {len(ones)} right before, {after} after")
-    return [*items, "✓ holds the expected words"]
+    return [*items, "asked with -t 0 --repetition-penalty 1; ✓ holds the expected words", *_advice(tried)]
+
+
+def _advice(tried: Sequence[TriedOut]) -> list[str]:
+    """What to do where little was learned, or much was forgotten."""
+    own = [one for one in tried if one.kind != "unrelated"]
+    others = [one for one in tried if one.kind == "unrelated" and one.right_before]
+    kept = sum(one.right_after for one in others)
+    said = []
+    if own and not any(one.right_after for one in own):
+        guessed = "; held-out rows with facts of their own cannot be guessed" if own[0].kind == "held out" else ""
+        said.append(f"none of the rows is known yet: take more --epochs{guessed}")
+    if others and 2 * kept <= len(others):
+        said.append("it has forgotten what its base knew: take fewer --epochs, a smaller --lr, or more rows")
+    return said
 
 
 def figures(run: TrainingRun) -> list[str]:
@@ -178,7 +191,7 @@ def figures(run: TrainingRun) -> list[str]:
     if run.state == "running" and left is not None:
         items.append(f"{duration(left)} left")
     elif run.state != "running" and len(run.events) > 1:
-        items.append(duration(run.events[-1].time - _begin(run).time))
+        items.append(duration(_trained_for(run)))
     return [*items, f"{last.memory / 1e9:.1f} GB"] if last.memory else items
 
 
@@ -214,6 +227,7 @@ def _about(data: TrainingData) -> list[tuple[str, str]]:
     mixed = f", {data.mixed_rows:,} of them from --mix" if data.mixed_rows else ""
     share = f", {data.trained_tokens:,} of them answers" if data.trained_tokens else ""
     about = [
+        *([("trained as", ", ".join(data.recipe))] if data.recipe else []),
         ("read as", data.shape),
         ("rows", f"{data.rows:,}{mixed}{held}"),
         ("tokens", f"{data.tokens:,}{share}; the longest row has {data.longest:,}"),
@@ -331,6 +345,16 @@ def _last_step(run: TrainingRun) -> TrainingEvent | None:
 def _begin(run: TrainingRun) -> TrainingEvent:
     """Where the latest process began; the figures of speed are its own."""
     return next((event for event in reversed(run.events) if event.kind == "begin"), run.events[0])
+
+
+def _trained_for(run: TrainingRun) -> float:
+    """Seconds from the beginning of the training to its end, of each of its processes."""
+    total, began = 0.0, 0.0
+    for event, following in zip(run.events, (*run.events[1:], None), strict=True):
+        began = event.time if event.kind == "begin" else began
+        if began and (following is None or following.kind == "start"):
+            total, began = total + event.time - began, 0.0
+    return total
 
 
 def _tokens_per_second(run: TrainingRun) -> float:

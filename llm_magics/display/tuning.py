@@ -112,10 +112,17 @@ def _stopped(job: Followed, view: _View) -> TrainingRun:
 def _said_of_stop(run: TrainingRun) -> str:
     if run.state == "done":
         return f"{run.name} had come to its end; %llm_load {run.name} opens it"
+    again = f"%llm_finetune {run.name} --resume"
+    if run.state == "failed":
+        return f"{run.name} had failed: {run.text}"
+    if not run.step:
+        return f"{run.name} is stopped before its first step; {again} begins it again"
+    if run.backend == "autotrain":
+        return f"{run.name} is stopped at step {run.step}; AutoTrain saves nothing before its end, {again} begins anew"
     if not run.adapter:
-        return f"{run.name} is stopped before its first step; %llm_finetune --resume begins it again"
+        return f"{run.name} is ended at step {run.step} of {run.total}; {again} goes on from its last checkpoint"
     return (
-        f"{run.name} is stopped at step {run.step} of {run.total}; %llm_finetune --resume goes on, "
+        f"{run.name} is stopped at step {run.step} of {run.total}; {again} goes on, "
         f"%llm_load {run.name} tries it as it is"
     )
 

@@ -45,7 +45,11 @@ def find(
             if len(text.replace(" ", "")) >= _SHORTEST and any(f" {text} " in other for other in texts_for(rows[place]))
         ]
         found.append(Leak("knowledge base", name, tuple(there)))
-    return tuple(leak for leak in found if leak.rows)
+    # The rows of a model's own job may be named by the person too.
+    told: dict[tuple[str, tuple[int, ...]], Leak] = {}
+    for leak in found:
+        told[leak.where, leak.rows] = leak
+    return tuple(leak for leak in told.values() if leak.rows)
 
 
 def described(leak: Leak, *, dropped: bool) -> str:

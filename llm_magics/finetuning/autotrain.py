@@ -181,10 +181,12 @@ class Output:
 
     Args:
         gradient_accumulation: its printed loss is the sum over so many batches.
+        tokens: of a step: its blocks are full.
     """
 
-    def __init__(self, gradient_accumulation: int) -> None:
+    def __init__(self, gradient_accumulation: int, tokens: int) -> None:
         self._accumulation = gradient_accumulation
+        self._tokens = tokens
         self.total = 0
         self.error = ""
         self._step = 0
@@ -212,5 +214,6 @@ class Output:
             "total": max(self.total, self._step),
             "epoch": _figure(figures.get("epoch", 0.0)),
             "loss": _figure(figures["loss"]) / self._accumulation,
+            "tokens": self._step * self._tokens,
             "learning_rate": _figure(figures.get("learning_rate", 0.0)),
         }

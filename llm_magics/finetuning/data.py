@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeGuard, cast
 
 from ..errors import InputError
 from ..values.messages import Message, Role
@@ -30,6 +30,7 @@ _PAIRS = (
 _CONVERSATIONS = ("messages", "conversations", "conversation")
 _ROLES = {"human": "user", "gpt": "assistant", "bot": "assistant", "user": "user", "assistant": "assistant",
           "system": "system", "developer": "system"}  # fmt: skip
+_LONGEST_NAME = 60  # characters of a column's name: what is longer is a text
 _TURN = re.compile(r"^### ?(Human|Assistant|System): ?", re.MULTILINE)
 
 
@@ -176,9 +177,19 @@ def _shape(
             f"{table.source} has one column, {only}: questions and answers take two",
             f"Type --text-column {shlex.quote(only)} if it holds whole texts",
         )
+    raise _unknown(table)
+
+
+def _unknown(table: Table) -> InputError:
+    """What is said of columns whose names do not tell what they are."""
+    if any(len(name) > _LONGEST_NAME or name.rstrip().endswith(("?", ".")) for name in table.columns):
+        return InputError(
+            f"the first line of {table.source} names its columns, and here it is an example",
+            "Put a line prompt,completion above it",
+        )
     longest = sorted(table.columns, key=lambda name: -sum(len(_words(row.get(name))) for row in table.rows[:20]))[:2]
     first, second = (shlex.quote(name) for name in table.columns if name in longest)
-    raise InputError(
+    return InputError(
         f"{table.source} has {_names(table)}: which is the question and which the answer is not known",
         f"Type for example --prompt-column {first} --completion-column {second}",
     )
@@ -188,6 +199,8 @@ def _check_named(table: Table, trainer: str, prompt: str, completion: str, text:
     if bool(prompt) != bool(completion):
         missing = "--completion-column" if prompt else "--prompt-column"
         raise InputError(f"{missing} is missing", "--prompt-column and --completion-column go together")
+    if prompt and prompt == completion:
+        raise InputError(f"--prompt-column and --completion-column are both {prompt}", "Name two columns")
     if text and prompt:
         raise InputError("--text-column and --prompt-column say two things of the same rows", "Type one of them")
     named = (("--prompt-column", prompt), ("--completion-column", completion), ("--text-column", text))
@@ -207,16 +220,32 @@ def _names(table: Table) -> str:
 
 
 def _pair(row: Mapping[str, Any], *, prompt: str, completion: str, more: str = "") -> Row:
-    question, answer = _words(row.get(prompt)), _words(row.get(completion))
-    if isinstance(row.get(prompt), list) and isinstance(row.get(completion), list):  # turns, as TRL has them
-        return _conversation([*row[prompt], *row[completion]])
+    asked, said = row.get(prompt), row.get(completion)
+    if _holds_turns(asked) or _holds_turns(said):  # as TRL has them
+        begin = asked if _holds_turns(asked) else [{"role": "user", "content": asked}]
+        end = said if _holds_turns(said) else [{"role": "assistant", "content": said}]
+        return _conversation([*begin, *end])
+    question, answer = _words(asked), _words(said)
     extra = _words(row.get(more)) if more else ""
     if not question or not answer:
         raise _Unusable("empty")
     return Row((Message("user", f"{question}\n\n{extra}" if extra else question), Message("assistant", answer)))
 
 
+def _holds_turns(cell: Any) -> TypeGuard[list[Any]]:
+    return isinstance(cell, list) and bool(cell) and isinstance(cell[0], Mapping) and "type" not in cell[0]
+
+
 def _words(cell: Any) -> str:
+    """The text of a cell: of a number its figures, of a message in parts those that are texts.
+
+    Raises:
+        _Unusable: it holds what is no text.
+    """
+    if isinstance(cell, list) and all(isinstance(part, Mapping) and part.get("type") == "text" for part in cell):
+        return "\n".join(_words(part.get("text")) for part in cell).strip()
+    if isinstance(cell, list | Mapping):
+        raise _Unusable("with what is no text")
     return "" if cell is None else str(cell).strip()
 
 

@@ -24,6 +24,7 @@ from .folders import alone
 AUTOTRAIN = "autotrain-advanced==0.8.36"
 _LOCK = "autotrain.lock"
 _WHOLE = "llm_magics.whole"
+_HINT = "Look at the network and the disk, or take --backend trl"
 # pip's setting -> uv's option.
 _FLAGS = {
     "index-url": "--index-url", "extra-index-url": "--extra-index-url", "find-links": "--find-links",
@@ -41,33 +42,34 @@ def autotrain_environment(say: Callable[[str], None]) -> Path:
 
     Raises:
         MissingPackageError: uv is not installed.
-        TrainingError: uv could not make it; with uv's own line.
+        TrainingError: uv could not make it, or it does not start; with its own line.
     """
     lock = importlib.resources.files(__package__).joinpath(_LOCK)
     text = lock.read_text(encoding="utf-8")
     name = hashlib.sha256((text + AUTOTRAIN + sys.version).encode()).hexdigest()[:12]
     folder = cache_folder("environments") / f"autotrain-{name}"
     with alone(folder.with_suffix(".lock")):
-        if _works(folder):
+        if (folder / _WHOLE).is_file() and not _what_fails(folder):
             return folder
         say(f"Making an environment for AutoTrain, once ({folder}): about 15 seconds where uv knows its packages…")
         _make(folder, text)
     return folder
 
 
-def _works(folder: Path) -> bool:
-    """Whether it was finished, and its interpreter and AutoTrain's program still start.
+def _what_fails(folder: Path) -> str:
+    """Why its interpreter or AutoTrain's program does not start, in the last line that is said; empty where they do.
 
-    A Python that was updated or removed under it shows here.
+    A Python that was updated or removed under it shows here, and a library that torch lacks.
     """
-    if not (folder / _WHOLE).is_file() or not (folder / "bin" / "autotrain").is_file():
-        return False
-    check = "import accelerate, peft, transformers, trl, autotrain.trainers.clm.params"
+    if not (folder / "bin" / "autotrain").is_file():
+        return "there is no program autotrain in it"
+    check = "import torch, accelerate, bitsandbytes, peft, transformers, trl, autotrain.trainers.clm.params"
+    command = [str(folder / "bin" / "python"), "-c", check]
     try:
-        done = subprocess.run([str(folder / "bin" / "python"), "-c", check], capture_output=True, timeout=300)
-    except (OSError, subprocess.TimeoutExpired):
-        return False
-    return done.returncode == 0
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return str(error)
+    return (done.stderr.strip() or "it does not start").splitlines()[-1] if done.returncode else ""
 
 
 def _make(folder: Path, lock: str) -> None:
@@ -78,8 +80,13 @@ def _make(folder: Path, lock: str) -> None:
     requirements = folder / "requirements.txt"
     requirements.write_text(lock, encoding="utf-8")
     install = [uv, "pip", "install", "--quiet", "--python", str(folder / "bin" / "python"), *places]
-    _run([*install, "--index-strategy", "unsafe-best-match", "--no-deps", "-r", str(requirements)])
+    install += ["--index-strategy", "unsafe-best-match"]
+    _run([*install, "--no-deps", "-r", str(requirements)])
+    torch = next(line for line in lock.splitlines() if line.startswith("torch=="))
+    _run([*install, "--constraint", str(requirements), torch])  # what it needs besides differs from machine to machine
     _run([*install, "--no-deps", AUTOTRAIN])
+    if reason := _what_fails(folder):
+        raise TrainingError(f"the environment for AutoTrain was made and does not start: {reason[:300]}", _HINT)
     (folder / _WHOLE).touch()
 
 
@@ -102,7 +109,7 @@ def _run(command: Sequence[str]) -> None:
         said = next((line for line in lines if "error" in line.lower()), (lines or ["nothing"])[-1])
         raise TrainingError(
             f"the environment for AutoTrain could not be made: {said[:300]}",
-            "Look at the network and the disk, or take --backend trl",
+            _HINT,
         )
 
 

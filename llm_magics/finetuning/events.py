@@ -17,7 +17,6 @@ from typing import Any
 from ..values.training import TrainingEvent
 
 FILE = "events.jsonl"
-_STEPS = ("step", "eval", "save")
 _FIELDS = {field.name for field in dataclasses.fields(TrainingEvent)}
 
 
@@ -98,6 +97,6 @@ def without_repeats(events: Iterable[TrainingEvent]) -> tuple[TrainingEvent, ...
     kept: list[TrainingEvent] = []
     for event in events:
         if event.kind == "begin":
-            kept = [one for one in kept if one.kind not in _STEPS or one.step <= event.step]
+            kept = [one for one in kept if one.step <= event.step]
         kept.append(event)
     return tuple(kept)

@@ -14,19 +14,19 @@ import os
 import shlex
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
 
-from ..errors import Interrupted, LLMMagicsError, TrainingError, did_you_mean
-from ..values.training import TrainingEvent, TrainingRun, TrainingState
+from ..errors import Interrupted, TrainingError, did_you_mean
+from ..values.training import TrainingEvent, TrainingRequest, TrainingRun, TrainingState
 from . import autotrain, folders, processes, trl
 from .events import EventLog, EventReader, read_events
 from .spec import Decided, TrainingSpec, read_spec
 
 PATIENCE = 60.0  # seconds for the step that is running, at least
 _ENDS: dict[str, TrainingState] = {"end": "done", "stopped": "stopped", "error": "failed"}
-_REPLACED = ".replaced"
+_REPLACED, _NEW = ".replaced", ".new"
 
 
 class Jobs:
@@ -86,7 +86,7 @@ class Jobs:
         return self.find(running[0])
 
     def start(self, decided: Decided) -> Job:
-        """Start a job. An earlier one of its name is kept in ``.replaced`` until the next.
+        """Start a job. An earlier one of its name is kept in ``.replaced`` until the next that has an adapter.
 
         Args:
             decided: from ``spec.decide``.
@@ -95,20 +95,24 @@ class Jobs:
             TrainingError: one of that name runs, or the disk is too small.
             MissingPackageError: what the back end needs is not installed.
         """
-        spec = decided.spec
+        spec, name = decided.spec, decided.spec.request.name
         _backend(spec).check(spec)
-        job = Job(self.root / spec.request.name)
+        job, new = Job(self.root / name), Job(self.root / _NEW / name)
         try:
-            with self._alone(spec.request.name):
+            with self._alone(name):
                 if job.running:
                     raise TrainingError(
-                        f"{spec.request.name} is being trained already",
-                        f"Type %llm_finetune --status, or %llm_finetune --stop {spec.request.name}",
+                        f"{name} is being trained already",
+                        f"Type %llm_finetune --status, or %llm_finetune --stop {name}",
                     )
-                _check_disk(spec, self.root)  # before the earlier job of that name is put aside
+                # What can fail comes before the earlier job of that name is put aside.
+                _check_disk(spec, self.root)
+                environment = _environment(spec)
+                shutil.rmtree(new.folder, ignore_errors=True)
+                new.write(decided)
                 self._set_aside(job.folder)
-                job.write(decided)
-                job.launch()
+                new.folder.rename(job.folder)
+                job.launch(environment)
         except OSError as error:
             raise TrainingError(
                 f"{job.folder} cannot be written: {error.strerror or error}",
@@ -116,12 +120,20 @@ class Jobs:
             ) from error
         return job
 
-    def resume(self, decided: Decided | None = None, *, name: str = "", background: bool | None = None) -> Job:
+    def resume(
+        self,
+        decided: Decided | None = None,
+        *,
+        name: str = "",
+        typed: TrainingRequest | None = None,
+        background: bool | None = None,
+    ) -> Job:
         """Go on from the last checkpoint; from the beginning where there is none. A job that runs is found again.
 
         Args:
             decided: what was typed with ``--resume``, if anything was; it has to be the same job.
             name: the job; unless given one that runs, else the last that is not done.
+            typed: options that were typed beside its name, nothing decided; they have to be the job's.
             background: whether it goes on where nobody watches; as before unless given.
 
         Raises:
@@ -135,20 +147,21 @@ class Jobs:
                 f"{run.name} came to its end" if named else f"every job here came to its end, {run.name} the last",
                 "Type its line without --resume to train it anew; %llm_finetune --list shows the jobs",
             )
+        spec = read_spec(job.folder)
+        changed = spec.changes(decided.spec) if decided else spec.contradicted(typed) if typed else ()
+        if changed:
+            raise TrainingError(
+                f"{run.name} cannot be resumed: {'; '.join(changed)}",
+                "Type %llm_finetune --resume alone, or the line without --resume to train anew",
+            )
         if decided is not None:
-            changed = read_spec(job.folder).changes(decided.spec)
-            if changed:
-                raise TrainingError(
-                    f"{run.name} cannot be resumed: {'; '.join(changed)}",
-                    "Type %llm_finetune --resume alone, or the line without --resume to train anew",
-                )
-            background = decided.spec.request.background
+            background = decided.spec.request.background or None
         if background is not None:
             job.keep_background(background)
-        _backend(read_spec(job.folder)).check(read_spec(job.folder))
+        _backend(spec).check(spec)
         with self._alone(run.name):
             if not job.running:
-                job.launch()
+                job.launch(_environment(read_spec(job.folder)))
         return job
 
     def opens_earlier(self, name: str) -> str:
@@ -164,7 +177,8 @@ class Jobs:
         run = Job(aside).run() if (aside / folders.SPEC).is_file() else None
         if run is None or not run.adapter:
             return ""
-        return f"%llm_load {shlex.quote(run.base)} --adapter {shlex.quote(os.path.relpath(aside))}"
+        where = shlex.quote(os.path.relpath(aside))
+        return f"%llm_load {shlex.quote(run.base)} --adapter {where} --as {name}-earlier"
 
     def _alone(self, name: str) -> contextlib.AbstractContextManager[None]:
         """Two notebooks that start one job at once would train in one folder: the second waits, and sees the first."""
@@ -184,6 +198,9 @@ class Jobs:
             if any(folder.iterdir()) and not (folder / folders.SPEC).is_file():
                 raise TrainingError(f"{folder} holds something else", "Take another --name")
             aside = self.root / _REPLACED / folder.name
+            if (aside / folders.ADAPTER).is_dir() and not (folder / folders.ADAPTER).is_dir():
+                shutil.rmtree(folder)  # a start that came to nothing does not take the place of a model
+                return
             shutil.rmtree(aside, ignore_errors=True)
             aside.parent.mkdir(exist_ok=True)
             folder.rename(aside)
@@ -201,33 +218,26 @@ class Job:
 
     def write(self, decided: Decided) -> None:
         """Write everything that the worker reads."""
-        self.folder.mkdir()
+        self.folder.mkdir(parents=True)
         files = {folders.TRAIN: decided.train, folders.VALID: decided.valid, folders.GENERAL: decided.general}
         for name, rows in files.items():
             lines = "".join(row.as_json() + "\n" for row in rows)
             (self.folder / name).write_text(lines, encoding="utf-8")
         folders.write_json(self.folder / folders.SPEC, decided.spec.as_dict())
 
-    def launch(self) -> None:
-        """Start the worker: from the last whole checkpoint where there is one."""
+    def launch(self, environment: Mapping[str, str]) -> None:
+        """Start the worker: from the last whole checkpoint where there is one.
+
+        Args:
+            environment: the worker's.
+        """
         spec = read_spec(self.folder)
         (self.folder / folders.STOP).unlink(missing_ok=True)
         self.touch()
         folders.remove_unfinished(self.folder)
         EventLog(self.folder).write("start")
-        backend = _backend(spec)
-        try:
-            environment = backend.environment(spec, os.environ)  # which AutoTrain's may have to be made for
-        except LLMMagicsError as error:
-            EventLog(self.folder).write("error", text=error.message)
-            raise
-        except KeyboardInterrupt:
-            EventLog(self.folder).write("stopped", text="stopped before it began")
-            raise Interrupted(
-                f"{spec.request.name} is stopped before it began; %llm_finetune --resume begins it"
-            ) from None
         group = processes.start(
-            backend.command(spec, self.folder),
+            _backend(spec).command(spec, self.folder),
             environment,
             self.folder / folders.LOG,
             self.folder,
@@ -249,7 +259,7 @@ class Job:
         """The processes that train or trained it; None before the first."""
         try:
             record = json.loads((self.folder / folders.PROCESS).read_text(encoding="utf-8"))
-            return processes.Group(int(record["pid"]), float(record["born"]))
+            return processes.Group(int(record["pid"]), str(record["born"]))
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
@@ -341,12 +351,29 @@ class Job:
                 processes.end(group, patience=1)
             if alone:
                 EventLog(self.folder).write("stopped", text="stopped before the other machines came")
+            elif self.run().state == "killed":  # it was asked to end, and had to be ended
+                EventLog(self.folder).write("stopped", text="it did not end by itself and was ended")
         return self.run()
 
 
 def _backend(spec: TrainingSpec) -> ModuleType:
     """The module with ``check``, ``command`` and ``environment`` of a job's back end."""
     return autotrain if spec.request.backend == "autotrain" else trl
+
+
+def _environment(spec: TrainingSpec) -> dict[str, str]:
+    """The environment of a job's worker. AutoTrain's own may have to be made first, which takes its time.
+
+    Raises:
+        MissingPackageError: what makes it is not installed.
+        TrainingError: AutoTrain's environment cannot be made.
+        Interrupted: a person did not want to wait for it.
+    """
+    try:
+        made: dict[str, str] = _backend(spec).environment(spec, os.environ)
+    except KeyboardInterrupt:
+        raise Interrupted(f"stopped before {spec.request.name} began; the same line begins it") from None
+    return made
 
 
 def _longest_step(events: tuple[TrainingEvent, ...]) -> float:

@@ -1,6 +1,6 @@
 """Groups of processes that outlive the notebook that started them: found again, asked to end, and ended.
 
-A group is known by its first process: number and time of birth, since the system gives numbers out again.
+A group is known by its first process: its number and its birth, since the system gives numbers out again.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-_SAME = 1.0  # seconds within which two readings of one birth lie
+_BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,11 +23,11 @@ class Group:
 
     Attributes:
         pid: its number, which is the group's too.
-        born: seconds since 1970.
+        born: what tells it from another process of its number, from ``_birth``.
     """
 
     pid: int
-    born: float
+    born: str
 
 
 def start(command: Sequence[str], environment: Mapping[str, str], log: Path, folder: Path) -> Group:
@@ -39,8 +39,6 @@ def start(command: Sequence[str], environment: Mapping[str, str], log: Path, fol
         log: file that its output is added to.
         folder: where it runs.
     """
-    import psutil
-
     with log.open("ab") as output:
         process = subprocess.Popen(
             command,
@@ -51,11 +49,7 @@ def start(command: Sequence[str], environment: Mapping[str, str], log: Path, fol
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-    try:
-        born = psutil.Process(process.pid).create_time()
-    except psutil.NoSuchProcess:
-        born = time.time()
-    return Group(process.pid, born)
+    return Group(process.pid, _birth(process.pid) or f"{_boot()} gone")
 
 
 def alive(group: Group) -> bool:
@@ -68,20 +62,45 @@ def _members(group: Group) -> list[int]:
 
     with contextlib.suppress(ChildProcessError, OSError):
         os.waitpid(group.pid, os.WNOHANG)  # collects it where this process started it
-    try:
-        leader = psutil.Process(group.pid)
-        if abs(leader.create_time() - group.born) > _SAME:
-            return []  # the number belongs to another process now
-        if os.getpgid(group.pid) != group.pid:
+    if not group.born.startswith(f"{_boot()} "):
+        return []  # its machine was started anew
+    born = _birth(group.pid)
+    if born not in ("", group.born):
+        return []  # the number belongs to another process now
+    with contextlib.suppress(ProcessLookupError):
+        if born and os.getpgid(group.pid) != group.pid:
             return [group.pid]  # between its birth and its session
-    except (psutil.NoSuchProcess, ProcessLookupError):
-        pass  # the first one is gone; the system keeps its number from others while the group has members
+    # Where the first one is gone, the system keeps its number from others while the group has members.
     found = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
             if os.getpgid(process.pid) == group.pid and process.status() != psutil.STATUS_ZOMBIE:
                 found.append(process.pid)
     return found
+
+
+def _boot() -> str:
+    """What tells this run of the machine from others."""
+    import psutil
+
+    return _BOOT.read_text().strip() if _BOOT.is_file() else f"{psutil.boot_time():.0f}"
+
+
+def _birth(pid: int) -> str:
+    """When a process began, in a form that stays the same while it lives; empty where there is none.
+
+    The kernel counts from the start of the machine. Seconds since 1970, as psutil has them, move when the clock is
+    set, and a job that runs would be taken for one that is gone.
+    """
+    import psutil
+
+    try:
+        if not _BOOT.is_file():  # only Linux counts so
+            return f"{_boot()} {psutil.Process(pid).create_time():.2f}"
+        after_its_name = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return f"{_boot()} {after_its_name[19]}"  # field 22 of proc_pid_stat(5): starttime, in clock ticks
+    except (OSError, psutil.Error):
+        return ""
 
 
 def wait(group: Group, seconds: float) -> bool:

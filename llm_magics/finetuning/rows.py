@@ -210,7 +210,7 @@ def _from_hub(name: str, limit: int) -> Iterable[dict[str, Any]]:
 
 def _from_value(value: Any, name: str) -> list[dict[str, Any]]:
     if hasattr(value, "to_dict") and hasattr(value, "columns"):  # a DataFrame of pandas
-        return [{str(key): _cell(cell) for key, cell in row.items()} for row in value.to_dict("records")]
+        return [{str(key): _plain(cell) for key, cell in row.items()} for row in value.to_dict("records")]
     if hasattr(value, "to_list") and hasattr(value, "column_names"):  # a Dataset of the Hub's library
         return list(value.to_list())
     if isinstance(value, Mapping):
@@ -242,6 +242,12 @@ def _item(item: Any, name: str) -> dict[str, Any]:
     )
 
 
-def _cell(cell: Any) -> Any:
-    """NaN, pandas' missing cell, as None."""
+def _plain(cell: Any) -> Any:
+    """A cell of pandas with lists in place of arrays, as Parquet files have them, and None in place of NaN."""
+    if hasattr(cell, "tolist"):
+        cell = cell.tolist()
+    if isinstance(cell, list):
+        return [_plain(part) for part in cell]
+    if isinstance(cell, dict):
+        return {key: _plain(part) for key, part in cell.items()}
     return None if isinstance(cell, float) and math.isnan(cell) else cell

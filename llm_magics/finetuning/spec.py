@@ -12,18 +12,19 @@ import importlib.resources
 import json
 import math
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from ..errors import InputError, TrainingError
+from ..errors import InputError, TrainingError, did_you_mean
 from ..values.messages import Message
 from ..values.training import GENERAL, NO_GENERAL, TrainingData, TrainingRequest
 from . import tokens
 from .data import Row, Understood, hold_out
-from .steps import count_steps, passes
+from .folders import SPEC
+from .steps import LEAST_BLOCK, count_steps, count_texts, passes
 
 FEW_STEPS = 20
 GENERAL_A_BATCH = 2
@@ -54,6 +55,7 @@ class Base:
         vocabulary: number of tokens that it knows; 0 in a job of an earlier version.
         hub_id: its id on the Hugging Face Hub; empty where it has none.
         chat_template: a Jinja template in place of its tokenizer's own; empty keeps that.
+        layers: names of its matrices, each once, such as ``q_proj``; empty in a job of an earlier version.
     """
 
     folder: str
@@ -63,6 +65,7 @@ class Base:
     vocabulary: int = 0
     hub_id: str = ""
     chat_template: str = ""
+    layers: tuple[str, ...] = ()
 
     def tokenizer(self, *, trust_remote_code: bool) -> Any:
         """Its tokenizer, with the chat template that rows are read with.
@@ -107,7 +110,8 @@ class TrainingSpec:
     def from_dict(cls, record: dict[str, Any]) -> TrainingSpec:
         """What ``as_dict`` gave, read back from JSON."""
         request = {**record["request"], "target_modules": tuple(record["request"]["target_modules"])}
-        return cls(**{**record, "request": TrainingRequest(**request), "base": Base(**record["base"])})
+        base = {**record["base"], "layers": tuple(record["base"].get("layers", ()))}
+        return cls(**{**record, "request": TrainingRequest(**request), "base": Base(**base)})
 
     def changes(self, other: TrainingSpec) -> tuple[str, ...]:
         """What another spec would do differently, in words; ``background`` changes nothing.
@@ -115,17 +119,32 @@ class TrainingSpec:
         Args:
             other: a later request for the same job.
         """
-        changed = []
-        for field in dataclasses.fields(TrainingRequest):
-            before, after = getattr(self.request, field.name), getattr(other.request, field.name)
-            if before != after and field.name != "background":
-                changed.append(f"{field.name.replace('_', ' ')} was {_plain(before)} and is {_plain(after)}")
+        changed = _changed(self.request, other.request, lambda name, value: True)
         same_file = self.request.chat_template == other.request.chat_template
         if same_file and self.base.chat_template != other.base.chat_template:
             changed.append(f"the chat template {self.request.chat_template} has changed")
         if self.data_sha256 != other.data_sha256:
             changed.append(f"the data has changed ({self.rows} rows then, {other.rows} now)")
         return tuple(changed)
+
+    def contradicted(self, typed: TrainingRequest) -> tuple[str, ...]:
+        """What was typed beside ``--resume`` and is not so in this job, in words; what was left out is as it was.
+
+        Args:
+            typed: a request with nothing decided.
+        """
+        untyped = TrainingRequest(self.request.name, "")
+        chosen = lambda name, value: name != "name" and value != getattr(untyped, name)  # noqa: E731
+        return tuple(_changed(self.request, typed, chosen))
+
+
+def _changed(before: TrainingRequest, after: TrainingRequest, looked_at: Callable[[str, object], bool]) -> list[str]:
+    found = []
+    for field in dataclasses.fields(TrainingRequest):
+        was, now = getattr(before, field.name), getattr(after, field.name)
+        if was != now and field.name != "background" and looked_at(field.name, now):
+            found.append(f"{field.name.replace('_', ' ')} was {_plain(was)} and is {_plain(now)}")
+    return found
 
 
 def _plain(value: object) -> str:
@@ -175,17 +194,18 @@ def read_base(folder: str, *, trust_remote_code: bool = False) -> Base:
 
     loaded = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=trust_remote_code)
     config = loaded.get_text_config()
-    parameters = 0
+    shapes: dict[str, Sequence[int]] = {}
     for file in Path(folder).glob("*.safetensors"):
         with safe_open(file, framework="pt") as opened:
-            shapes = [opened.get_slice(name).get_shape() for name in opened.keys()]  # noqa: SIM118
-        parameters += sum(math.prod(shape) for shape in shapes)
+            shapes |= {name: opened.get_slice(name).get_shape() for name in opened.keys()}  # noqa: SIM118
+    matrices = {name.split(".")[-2] for name, shape in shapes.items() if len(shape) == 2 and "." in name}
     return Base(
         str(Path(folder).resolve()),
         int(config.hidden_size),
         int(getattr(config, "max_position_embeddings", 0) or 1 << 20),
-        parameters,
+        sum(math.prod(shape) for shape in shapes.values()),
         int(config.vocab_size),
+        layers=tuple(sorted(matrices)),
     )
 
 
@@ -202,12 +222,13 @@ def decide(
         device: ``cpu`` or ``cuda``.
 
     Raises:
-        InputError: a row length above the model's, nothing left to train on, or a rate that cannot be.
+        InputError: a row length above the model's, nothing left to train on, or less than a block of it.
         ModelError: the base has no chat template.
     """
     most = request.max_length or min(_CONTEXT, base.context)
     if most > base.context:
         raise InputError(f"--max-length {most} is more than the model's {base.context}", f"Take at most {base.context}")
+    _check_layers(request, base)
     tokenizer = base.tokenizer(trust_remote_code=request.trust_remote_code)
     fitting, long = _fitting(tokenizer, data.rows, most)
     if not fitting:
@@ -215,20 +236,37 @@ def decide(
             f"all {len(data.rows)} rows are longer than {most} tokens", "Shorten them, or give a larger --max-length"
         )
     train, valid = hold_out(fitting, request.valid_split, request.seed)
-    along, _ = _fitting(tokenizer, mixed, most)
+    along, long_along = _fitting(tokenizer, mixed, most)
     train = (*train, *along)
     lengths = [tokens.length(tokenizer, row) for row in train]
     request = _filled(request, base, lengths, most)
     held = tokenizer.chat_template and request.mix == GENERAL
     general = _fitting(tokenizer, general_texts(), most)[0] if held else ()
+    if not count_texts(request, lengths):
+        raise InputError(
+            f"{len(train)} rows of {sum(lengths)} tokens are shorter than AutoTrain's least block of {LEAST_BLOCK}",
+            "Give more rows, or take --backend trl",
+        )
     steps = count_steps(request, lengths)
     digest = _sha256((*train, *valid, *general))
+    left_out = ((f"longer than {most} tokens", long), (f"of --mix longer than {most} tokens", long_along))
     spec = TrainingSpec(
         request, base, device, len(train), len(valid), max(lengths), steps, digest, installed_versions()
     )
-    report = _report(spec, data, tokenizer, train, lengths, long)
-    report = dataclasses.replace(report, mixed_rows=len(along), general_rows=len(general))
+    dropped = (*data.dropped, *((reason, count) for reason, count in left_out if count))
+    report = _report(spec, data, tokenizer, train, lengths)
+    report = dataclasses.replace(report, dropped=dropped, mixed_rows=len(along), general_rows=len(general))
     return Decided(spec, train, valid, general, report)
+
+
+def _check_layers(request: TrainingRequest, base: Base) -> None:
+    """Refuse layers that the base has not, before its weights are loaded to find that out."""
+    for name in request.target_modules:
+        if base.layers and name != "all-linear" and name.split(".")[-1] not in base.layers:
+            raise InputError(
+                f"--target-modules names {name}, and the base has {', '.join(base.layers)}",
+                did_you_mean(name, base.layers) or "Take some of those, or all-linear",
+            )
 
 
 def _fitting(tokenizer: Any, rows: Iterable[Row], most: int) -> tuple[tuple[Row, ...], int]:
@@ -272,12 +310,13 @@ def learning_rate(width: int, trainer: str = "sft") -> float:
 
 
 def _report(
-    spec: TrainingSpec, data: Understood, tokenizer: Any, train: Sequence[Row], lengths: Sequence[int], long: int
+    spec: TrainingSpec, data: Understood, tokenizer: Any, train: Sequence[Row], lengths: Sequence[int]
 ) -> TrainingData:
     request = spec.request
     trained = sum(tokens.encode(tokenizer, row).trained for row in train if not row.chosen)
-    dropped = [*data.dropped, *([(f"longer than {request.max_length} tokens", long)] if long else [])]
     first = tokens.pieces(tokenizer, train[0])
+    if request.backend == "autotrain":  # it knows of no answers: the loss is taken on whole texts
+        first = [(text, True) for text, _ in first]
     return TrainingData(
         source=data.source,
         shape=data.shape,
@@ -287,13 +326,26 @@ def _report(
         tokens=sum(lengths),
         trained_tokens=trained,
         longest=spec.longest,
-        dropped=tuple(dropped),
-        first="".join(text for text, _ in first),
-        first_answer=next((text for text, is_trained in reversed(first) if is_trained), ""),
+        dropped=data.dropped,
+        first=tuple(first),
+        recipe=_recipe(spec),
         steps=spec.steps,
         seconds=_seconds(spec, sum(lengths)),
         warnings=_warnings(spec),
     )
+
+
+def _recipe(spec: TrainingSpec) -> tuple[str, ...]:
+    request = spec.request
+    epochs = f"{passes(request):g} epoch{'' if passes(request) == 1 else 's'}"
+    batches = f"batches of {request.batch_size}"
+    if request.gradient_accumulation > 1:
+        batches += f", {request.gradient_accumulation} a step"
+    more = [f"{request.processes * request.nodes} processes"] if request.processes * request.nodes > 1 else []
+    more += [request.quantization] if request.quantization != "none" else []
+    rate = f"learning rate {request.learning_rate:g}"
+    named = f"{request.name} on {request.base}"
+    return (named, f"{request.trainer} by {request.backend}", epochs, rate, batches, f"LoRA r {request.lora_r}", *more)
 
 
 def _seconds(spec: TrainingSpec, tokens_an_epoch: int) -> float:
@@ -313,9 +365,11 @@ def _warnings(spec: TrainingSpec) -> tuple[str, ...]:
     request, found = spec.request, []
     if spec.steps < FEW_STEPS:
         needed = math.ceil(passes(request) * FEW_STEPS / spec.steps)
-        smaller = f", or --batch-size {max(1, (request.batch_size or 1) // 2)}" if (request.batch_size or 1) > 1 else ""
+        batch = (request.batch_size or 1) * spec.steps // FEW_STEPS
+        smaller = f", or --batch-size {batch}" if batch and not request.packing else ""
         smaller = ", or leave out --packing" if request.packing and request.backend == "trl" else smaller
-        found.append(f"{spec.steps} optimizer steps hardly change a model: take --epochs {needed}{smaller}")
+        few = "1 optimizer step hardly changes" if spec.steps == 1 else f"{spec.steps} optimizer steps hardly change"
+        found.append(f"{few} a model: take --epochs {needed}{smaller}")
     if passes(request) != (request.epochs or 1):
         found.append(f"AutoTrain takes whole epochs: {request.epochs:g} become {passes(request):g}")
     if request.quantization == "none" and spec.device == "cuda" and spec.base.parameters > 5e9:
@@ -350,7 +404,7 @@ def read_spec(folder: Path) -> TrainingSpec:
         TrainingError: there is none, or it is damaged.
     """
     try:
-        return TrainingSpec.from_dict(json.loads((folder / "spec.json").read_text(encoding="utf-8")))
+        return TrainingSpec.from_dict(json.loads((folder / SPEC).read_text(encoding="utf-8")))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise TrainingError(
             f"{folder} holds no fine-tuning job that can be read", "%llm_finetune --list shows those that there are"

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 
 from ..values.training import TrainingRequest
 
-_LEAST_BLOCK = 32  # tokens
+LEAST_BLOCK = 32
+"""Tokens of AutoTrain's blocks, at least."""
 _PACKED_AT_ONCE = 1000  # rows: TRL packs those that ``datasets`` hands it together
 
 
@@ -30,19 +31,24 @@ def count_steps(request: TrainingRequest, lengths: Sequence[int]) -> int:
         lengths: tokens of each row that is trained on.
     """
     world = request.processes * request.nodes
-    batches = math.ceil(_texts(request, lengths) / ((request.batch_size or 1) * world))
+    batches = math.ceil(count_texts(request, lengths) / ((request.batch_size or 1) * world))
     a_step = request.gradient_accumulation
     # AutoTrain's transformers 4 leaves out the step that an epoch's last batches do not fill.
     an_epoch = batches // a_step if request.backend == "autotrain" else math.ceil(batches / a_step)
     return max(1, math.ceil(passes(request) * max(1, an_epoch)))
 
 
-def _texts(request: TrainingRequest, lengths: Sequence[int]) -> int:
-    """What batches are made of: rows, or the blocks that they are joined to."""
+def count_texts(request: TrainingRequest, lengths: Sequence[int]) -> int:
+    """What batches are made of: rows, or the whole blocks that they are joined to, of which there may be none.
+
+    Args:
+        request: with its choices made.
+        lengths: tokens of each row that is trained on.
+    """
     most = request.max_length or max(lengths)
     if request.backend == "autotrain":
         joined = sum(lengths) + len(lengths)  # an end token stands behind every row
-        return max(1, joined // block_size(sum(lengths), max(lengths), most))
+        return joined // block_size(sum(lengths), max(lengths), most)
     if request.packing:
         begins = range(0, len(lengths), _PACKED_AT_ONCE)
         return sum(_packed(lengths[begin : begin + _PACKED_AT_ONCE], most) for begin in begins)
@@ -83,6 +89,6 @@ def block_size(tokens: int, longest: int, most: int) -> int:
         most: the longest that was asked for.
     """
     fitting = 1 << max(0, math.ceil(math.log2(max(1, longest))))
-    while fitting > _LEAST_BLOCK and (fitting > most or fitting * 8 > tokens):
+    while fitting > LEAST_BLOCK and (fitting > most or fitting * 8 > tokens):
         fitting //= 2
-    return max(_LEAST_BLOCK, fitting)
+    return max(LEAST_BLOCK, fitting)

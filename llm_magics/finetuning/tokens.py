@@ -50,6 +50,16 @@ def load_tokenizer(folder: str, *, chat_template: str = "", trust_remote_code: b
     return tokenizer
 
 
+def adds_in_front(tokenizer: Any) -> str:
+    """The beginning token's text where a tokenizer puts one in front of every text; else empty.
+
+    Args:
+        tokenizer: the base's.
+    """
+    begin = tokenizer.bos_token_id
+    return str(tokenizer.bos_token) if begin is not None and tokenizer("x")["input_ids"][:1] == [begin] else ""
+
+
 def encode(tokenizer: Any, row: Row) -> Encoded:
     """A row in tokens.
 

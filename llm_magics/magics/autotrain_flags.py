@@ -5,10 +5,10 @@ The source tutorial's own line so works as it stands there, and whoever knows Au
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-# AutoTrain's flag, without dashes and with hyphens -> ours; empty where ours does it without being asked.
+# AutoTrain's or the Hub libraries' flag, without dashes and with hyphens -> ours; empty where it is DATA.
 _VALUES = {
     "project-name": "--name", "model": "--base", "data-path": "",
     "learning-rate": "--lr", "num-train-epochs": "--epochs", "train-batch-size": "--batch-size",
@@ -17,6 +17,8 @@ _VALUES = {
     "lora-dropout": "--lora-dropout", "target-modules": "--target-modules", "lr": "--lr", "epochs": "--epochs",
     "batch-size": "--batch-size", "gradient-accumulation": "--gradient-accumulation", "trainer": "--trainer",
     "seed": "--seed", "quantization": "--quantization", "text-column": "--text-column",
+    "prompt-text-column": "--prompt-column", "per-device-train-batch-size": "--batch-size", "lora-rank": "--lora-r",
+    "max-seq-length": "--max-length",
 }  # fmt: skip
 _SWITCHES = {
     "train": (), "use-peft": (), "peft": (), "use-int4": ("--quantization", "nf4"),
@@ -25,13 +27,20 @@ _SWITCHES = {
 }  # fmt: skip
 _QUANTIZATIONS = {"int4": "nf4"}
 # These are left out: what they ask for is done otherwise here, or always.
-_LEFT_OUT = {"mixed-precision", "warmup-ratio", "padding", "logging-steps"}
+_LEFT_OUT = {
+    "mixed-precision", "warmup-ratio", "padding", "logging-steps", "optimizer", "scheduler", "weight-decay",
+    "max-grad-norm", "log", "eval-strategy", "save-total-limit", "chat-template", "train-split", "unsloth",
+}  # fmt: skip
+# transformers' own names, which people type from habit on any line.
+_TRANSFORMERS = {
+    "learning-rate", "num-train-epochs", "per-device-train-batch-size", "gradient-accumulation-steps",
+    "lora-rank", "max-seq-length",
+}  # fmt: skip
 _COMMAND = ("!autotrain", "autotrain", "llm")  # how its line begins in a shell
 # These are AutoTrain's alone: with one of them on the line, it is one of AutoTrain's.
 _MARKS = {
-    "train", "project-name", "data-path", "use-peft", "peft", "use-int4", "use-int8", "learning-rate",
-    "num-train-epochs", "train-batch-size", "gradient-accumulation-steps", "block-size",
-    "disable-gradient-checkpointing",
+    "train", "project-name", "data-path", "use-peft", "peft", "use-int4", "use-int8", "train-batch-size", "block-size",
+    "disable-gradient-checkpointing", "prompt-text-column",
 }  # fmt: skip
 
 
@@ -41,46 +50,56 @@ class Translated:
 
     Attributes:
         words: what ``%llm_finetune`` takes.
-        changes: pairs of AutoTrain's flag and ours; empty for a line that was ours.
+        changes: pairs of another's flag and ours; empty for a line that was ours.
+        is_autotrains: whether the line is one of AutoTrain's, which then trains it.
     """
 
     words: tuple[str, ...]
     changes: tuple[tuple[str, str], ...]
+    is_autotrains: bool
 
 
 def translate(words: Sequence[str]) -> Translated:
-    """AutoTrain's line in our own options; a line of ours comes back as it is.
+    """AutoTrain's line in our own options; of a line of ours only transformers' names of them are changed.
 
     Args:
         words: the words of the line, such as ``["--train", "--project_name", "Llama-Chat"]``.
     """
-    if not any(_flag(word) in _MARKS for word in words if word.startswith("--")):
-        return Translated(tuple(words), ())
+    is_autotrains = any(_flag(word) in _MARKS for word in words if word.startswith("--"))
     made: list[str] = []
     changes: list[tuple[str, str]] = []
-    while words and words[0] in _COMMAND:
-        words = words[1:]
-    rest = iter([*(["--backend", "autotrain"] if "--backend" not in words else []), *words])
+    if is_autotrains:
+        while words and words[0] in _COMMAND:
+            words = words[1:]
+        if "--backend" not in words:
+            made += ["--backend", "autotrain"]
+            changes.append(("its line", "--backend autotrain"))
+    rest = iter(words)
     for word in rest:
         flag = _flag(word) if word.startswith("--") else ""
-        if flag in _SWITCHES:
-            ours = _SWITCHES[flag]
+        if is_autotrains or flag in _TRANSFORMERS:
+            ours, change = _translated(word, flag, rest)
             made += ours
-            changes.append((word, " ".join(ours) or "always so"))
-        elif flag in _VALUES:
-            value = word.partition("=")[2] or next(rest, "")
-            value = _QUANTIZATIONS.get(value, value) if flag == "quantization" else value
-            ours_flag = _VALUES[flag]
-            made += [ours_flag, value] if ours_flag else [value]
-            if word.partition("=")[0] != ours_flag:
-                changes.append((word.partition("=")[0], ours_flag or "DATA"))
-        elif flag in _LEFT_OUT:
-            if "=" not in word:
-                next(rest, "")
-            changes.append((word.partition("=")[0], "left out"))
+            changes += change
         else:
             made.append(word)
-    return Translated(tuple(made), tuple(changes))
+    return Translated(tuple(made), tuple(changes), is_autotrains)
+
+
+def _translated(word: str, flag: str, rest: Iterator[str]) -> tuple[list[str], list[tuple[str, str]]]:
+    """Our words for one, with its value from the rest of the line, and what is told of it."""
+    name, _, value = word.partition("=")
+    if flag in _SWITCHES:
+        ours = list(_SWITCHES[flag])
+        return ours, [(word, " ".join(ours) or "always so")]
+    if flag not in _VALUES and flag not in _LEFT_OUT:
+        return [word], []
+    value = value or next(rest, "")
+    if flag in _LEFT_OUT:
+        return [], [(name, "left out")]
+    value = _QUANTIZATIONS.get(value, value) if flag == "quantization" else value
+    known = _VALUES[flag]
+    return [known, value] if known else [value], [(name, known or "DATA")] if name != known else []
 
 
 def _flag(word: str) -> str:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import InputError, Interrupted, LLMMagicsError, did_you_mean, own_names, release
 from ..prompts.interpolation import interpolate
 from ..session import Session
+from .interrupts import whole_imports
 from .parsing import HelpWanted, Parser
 
 if TYPE_CHECKING:
@@ -100,7 +101,8 @@ class MagicGroup:
         """
         part = _PART.fullmatch(name)  # the line's reading has taken the quotes: table["text"] comes as table[text]
         try:
-            if part and part["key"] not in self.shell.user_ns and not part["key"].lstrip("-").isdigit():
+            a_name = part and part["key"] not in self.shell.user_ns and not re.fullmatch(r"[-\d:]+", part["key"])
+            if part and a_name:
                 return self.shell.ev(part["whole"])[part["key"]]
             return self.shell.ev(name)
         except Exception as error:  # whatever an expression can raise
@@ -152,7 +154,7 @@ class MagicGroup:
                 args = read(declared.parser, line, cell, {**self.shell.user_ns, **(local_ns or {})})
                 if not args.silent:
                     self._tell_second_magic(cell or "")
-                with _one_line():
+                with _one_line(), whole_imports():
                     result = method(self, args)
             except HelpWanted:
                 print(declared.parser.format_help())

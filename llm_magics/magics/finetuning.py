@@ -32,7 +32,7 @@ class FinetuneParser(Parser):
 
         translated = translate(words)
         args = super().parse_words(translated.words, fill)
-        args.translated = translated.changes
+        args.translated, args.is_autotrains = translated.changes, translated.is_autotrains
         return args
 
 
@@ -127,7 +127,7 @@ class FinetuningMagics(MagicGroup):
 
         jobs = self.session.jobs
         if args.resume and (not args.data or args.data in jobs.names):
-            job = jobs.resume(name=args.data or args.name, background=args.background)
+            job = jobs.resume(name=args.data or args.name, typed=_typed(args), background=args.background or None)
             others = [] if args.data or args.name else jobs.unfinished(job.folder.name)
             if others:
                 self._say(
@@ -135,11 +135,20 @@ class FinetuningMagics(MagicGroup):
                 )
         else:
             if args.translated:
-                show_table("%llm_finetune", ("AutoTrain's", "here"), args.translated, shell=self.shell)
-            decided = self.session.plan_finetuning(_request(args), self._rows(args), adapt=bool(args.translated))
+                show_table(
+                    "%llm_finetune",
+                    ("AutoTrain's" if args.is_autotrains else "transformers'", "here"),
+                    args.translated,
+                    shell=self.shell,
+                )
+            decided = self.session.plan_finetuning(_request(args), self._rows(args), adapt=args.is_autotrains)
             if not args.silent:
                 show_bundle(data_bundle(decided.report), shell=self.shell)
             if args.dry_run:
+                if decided.spec.request.name in jobs.names:
+                    self._say(
+                        args, f"{decided.spec.request.name} was trained before; it is kept aside when this begins"
+                    )
                 return None
             job = jobs.resume(decided) if args.resume else self._start(args, decided)
         if args.background:
@@ -147,13 +156,20 @@ class FinetuningMagics(MagicGroup):
             self._say(
                 args, f"{name} is trained in the background: %llm_finetune --status {name} shows it, --stop ends it"
             )
+            for other in self.session.in_the_way(job):
+                self._say(args, f"{other} stays open, and both may not fit in memory: %llm_unload {other} makes room")
         self._call_the_others(args, job)
         return job
 
     def _start(self, args: argparse.Namespace, decided: Any) -> Any:
         """The job, started; what it takes the place of is told."""
         jobs = self.session.jobs
+        others = [run.name for run in jobs.runs() if run.state == "running" and run.name != decided.spec.request.name]
         job = jobs.start(decided)
+        if others:
+            self._say(
+                args, f"{' and '.join(others)} {'is' if len(others) == 1 else 'are'} being trained too: all take longer"
+            )
         if earlier := jobs.opens_earlier(job.folder.name):
             self._say(args, f"{job.folder.name} is trained anew, from its base; {earlier} opens the earlier one")
         return job
@@ -191,8 +207,13 @@ class FinetuningMagics(MagicGroup):
             self._list(jobs.runs())
             return None
         job = jobs.running(name) if args.stop else jobs.find(name)
+        if args.stop and job.running:
+            self._say(args, f"{job.folder.name} ends its step and saves what it has…")
         run: TrainingRun = job.stop() if args.stop else job.run()
         show_bundle(training_bundle(run), shell=self.shell)
+        others = [one.name for one in jobs.runs() if one.state == "running" and one.name != run.name]
+        if others and not name:
+            self._say(args, f"{' and '.join(others)} {'is' if len(others) == 1 else 'are'} being trained too")
         if run.state == "running":
             self._call_the_others(args, job)
         if run.adapter and run.state != "running" and run.name not in {info.name for info in self.session.models}:
@@ -206,7 +227,7 @@ class FinetuningMagics(MagicGroup):
         rows = [
             (
                 run.name,
-                run.state,
+                f"failed: {run.text}"[:60] if run.state == "failed" else run.state,
                 run.base,
                 f"{run.trainer}, {run.backend}",
                 f"{run.step} of {run.total}" if run.total else "",
@@ -232,8 +253,9 @@ def unattended(session: Session) -> str:
     running = [run for run in session.jobs.runs() if run.state == "running"]
     if not running:
         return ""
-    jobs = ", ".join(f"{run.name} (step {run.step} of {run.total})" for run in running)
-    return f"Being trained here: {jobs}. %llm_finetune --resume follows it, --stop ends it"
+    jobs = ", ".join(run.name + (f" (step {run.step} of {run.total})" if run.total else "") for run in running)
+    name = running[0].name if len(running) == 1 else "NAME"
+    return f"Being trained here: {jobs}. %llm_finetune {name} --resume follows it, --stop ends it"
 
 
 @contextlib.contextmanager
@@ -244,6 +266,19 @@ def _watched(job: Any) -> Iterator[None]:
     except BaseException:
         job.ask_to_stop()
         raise
+
+
+def _typed(args: argparse.Namespace) -> TrainingRequest:
+    """The options that stand beside ``--resume`` and a job's name.
+
+    Raises:
+        InputError: some are for rows, which the job has.
+    """
+    for flag in ("rows", "prompt_column", "completion_column", "text_column"):
+        if getattr(args, flag):
+            shown = flag.replace("_", "-")
+            raise InputError(f"--{shown} is for rows, and the job has its own", f"Leave --{shown} out, or name DATA")
+    return _request(args)
 
 
 def _request(args: argparse.Namespace) -> TrainingRequest:

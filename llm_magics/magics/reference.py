@@ -34,7 +34,9 @@ def table() -> str:
     rows = ["| magic | what it does | its own options |", "|---|---|---|"]
     for group in GROUPS:
         for parser in group.parsers():
-            own = [action for action in _shown(parser) if _long(action) not in common]
+            own = _shown(parser)
+            if {*map(_long, own)}.issuperset(common):
+                own = [action for action in own if _long(action) not in common]
             names = ", ".join(f"`{_long(action)}`" for action in own)
             rows.append(f"| `{parser.prog}` | {parser.description} | {names} |")
     asking = ", ".join(f"`{flag}`" for flag in common)

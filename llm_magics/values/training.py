@@ -129,9 +129,13 @@ class TrainingRequest:
             ("--nodes", self.nodes, 0.5, math.inf, "a whole number from 1, such as 2"),
             ("--seed", self.seed, -0.5, 2**32, "a whole number from 0 and below 2**32"),
         ]
+        if self.valid_split > 1 and self.valid_split % 1:
+            raise InputError(
+                f"--valid-split is {self.valid_split:g}", "It takes a share such as 0.1, or a number of rows"
+            )
         for flag, value, least, most, wanted in checks:
             if value is not None and not least < value < most:  # NaN fails every comparison, so it lands here too
-                raise InputError(f"{flag} is {value}", f"It takes {wanted}")
+                raise InputError(f"{flag} is {value:g}", f"It takes {wanted}")
 
     @property
     def can_hold(self) -> bool:
@@ -153,12 +157,12 @@ class TrainingData:
         trained_tokens: those of them that the loss is taken on: the answers.
         longest: tokens of the longest row.
         dropped: reasons for which rows were left out, each with how many.
-        first: the first row as the model will see it.
-        first_answer: the part of it that the loss is taken on.
+        first: the first row as the model will see it, in pieces, each with whether it is what the model is to write.
         steps: optimizer steps of the job.
         seconds: what the cell may take, with opening and trying out, in seconds; a rough guess.
         warnings: what will hardly work, each with what to change.
         general_rows: everyday texts on which the tuned model is held to what the base says, against forgetting.
+        recipe: name, base and how it is trained, in short pieces.
     """
 
     source: str
@@ -170,12 +174,12 @@ class TrainingData:
     trained_tokens: int
     longest: int
     dropped: tuple[tuple[str, int], ...]
-    first: str
-    first_answer: str
+    first: tuple[tuple[str, bool], ...]
     steps: int
     seconds: float
     warnings: tuple[str, ...] = ()
     general_rows: int = 0
+    recipe: tuple[str, ...] = ()
 
 
 TrainingState = Literal["running", "done", "stopped", "failed", "killed"]

@@ -16,8 +16,9 @@ from llm_magics.display.training import (
     progress_line,
     training_html,
     training_text,
+    tried_text,
 )
-from llm_magics.values.training import TrainingData, TrainingEvent, TrainingRun
+from llm_magics.values.training import TrainingData, TrainingEvent, TrainingRun, TriedOut
 
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(1)>"
 
@@ -129,7 +130,7 @@ def test_a_loss_that_is_no_number_breaks_nothing():
 def test_nothing_from_outside_becomes_html(state):
     html = training_html(job(4, state, name=HOSTILE, text=HOSTILE))
     assert "<script" not in html and "<img" not in html
-    data = TrainingData(HOSTILE, HOSTILE, 2, 0, 0, 9, 3, 5, ((HOSTILE, 1),), HOSTILE, HOSTILE, 3, 9.0, (HOSTILE,))
+    data = TrainingData(HOSTILE, HOSTILE, 2, 0, 0, 9, 3, 5, ((HOSTILE, 1),), ((HOSTILE, True),), 3, 9.0, (HOSTILE,))
     assert "<script" not in data_html(data) and "<img" not in data_html(data)
 
 
@@ -142,10 +143,28 @@ def test_plain_text_holds_the_figures_and_the_losses():
 def test_what_was_understood_is_told_with_the_answer_in_bold():
     data = TrainingData(
         "facts.csv", "prompt and completion", 64, 4, 8, 3400, 900, 61, (("duplicate", 2), ("empty", 1)),
-        "user: Who?\nassistant: Me.</s>", "Me.</s>", 16, 130.0, ("16 optimizer steps hardly change a model",),
+        (("user: Who?\nassistant: ", False), ("Me.</s>", True)), 16, 130.0,
+        ("16 optimizer steps hardly change a model",),
     )  # fmt: skip
     said = words(data_html(data))
     assert "64, 8 of them from --mix, 4 more held out" in said
     assert "2 duplicate, 1 empty" in said and "about 2 min" in said and "hardly change" in said
     assert "assistant: <b>Me.&lt;/s&gt;</b>" in data_html(data)
     assert "Warning: 16 optimizer steps" in data_text(data) and "read as: prompt and completion" in data_text(data)
+
+
+@pytest.mark.parametrize(
+    ("own", "others", "said"),
+    [
+        ("right", "right", []),
+        ("wrong", "right", ["none of the rows is known yet: take more --epochs; held-out rows"]),
+        ("right", "wrong", ["it has forgotten what its base knew: take fewer --epochs, a smaller --lr, or more rows"]),
+    ],
+)
+def test_what_was_not_learned_or_was_forgotten_is_told_with_what_to_change(own, others, said):
+    tried = [TriedOut("held out", f"Who is {n}?", "right", "wrong", own) for n in range(3)]
+    tried += [TriedOut("unrelated", f"What is {n}?", "right", "right", others) for n in range(2)]
+    text = tried_text(job(4), tried)
+    assert all(line in text for line in said)
+    assert ("known yet" in text, "forgotten" in text) == (own == "wrong", others == "wrong")
+    assert "held out: 0 of 3 right before" in text and "asked with -t 0 --repetition-penalty 1" in text

@@ -59,14 +59,14 @@ def test_what_it_cannot_do_is_told_before_it_starts(options, said):
 
 
 def test_its_output_becomes_steps_and_its_errors_a_line():
-    output = autotrain.Output(gradient_accumulation=4)
+    output = autotrain.Output(gradient_accumulation=4, tokens=128)
     assert output.read("Generating train split: 40 examples [00:00, 1000 examples/s]") is None
     assert output.read("Map: 100%|██████████| 40/40 [00:00<00:00, 900 examples/s]") is None
     assert output.read("  7%|▋         | 1/14 [00:03<00:33,  3.0s/it]") is None
     fields = output.read(
         "INFO | x | autotrain.trainers.common:on_log:367 - {'loss': 8.0, 'learning_rate': 0.002, 'epoch': 0.42}"
     )
-    assert fields == {"step": 1, "total": 14, "epoch": 0.42, "loss": 2.0, "learning_rate": 0.002}
+    assert fields == {"step": 1, "total": 14, "epoch": 0.42, "loss": 2.0, "tokens": 128, "learning_rate": 0.002}
     assert output.read("INFO | x | autotrain.trainers.common:on_log:367 - {'train_runtime': 3.0}") is None
     assert output.error == ""
     output.read("ERROR | 2026-11-25 | autotrain.trainers.common:wrapper:216 - No such file")

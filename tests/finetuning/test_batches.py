@@ -6,7 +6,7 @@ import pytest
 
 from llm_magics.finetuning.spec import general_texts
 from llm_magics.finetuning.tokens import IGNORED, encode, load_tokenizer
-from llm_magics.finetuning.workers.batches import ASKED, ROW_TOKENS, can_share, collate, common_beginning
+from llm_magics.finetuning.workers.batches import ASKED, ROW_TOKENS, can_share, collate, collator, common_beginning, pad
 
 
 def record(ids, trained):
@@ -46,6 +46,27 @@ def test_questions_are_learned_behind_what_all_rows_begin_with():
     assert mean_loss(logs, torch.full_like(batch["labels"], no)).item() == 0
 
 
+def test_long_rows_that_share_little_are_padded_and_others_joined():
+    pytest.importorskip("torch")
+    beginning, batches = list(range(30)), collator(576)
+    short = [record([*beginning, 100 + n, *range(n + 5)], 3) for n in range(4)]
+    long = [record([*beginning, 100 + n, *range(480)], 3) for n in range(4)]
+    assert batches(short)["input_ids"].shape == (1, 30 + 4 + 5 + 6 + 7 + 8)
+    assert batches(long)["input_ids"].shape == (4, 511)
+    assert collator(8192)(long)["input_ids"].shape == (1, 30 + 4 * 481), (
+        "attention is little of what wide models compute"
+    )
+
+
+def test_what_is_padded_has_the_labels_of_its_rows_and_learns_their_questions_too():
+    pytest.importorskip("torch")
+    batch, no = pad([record([1, 2, 3, 4, 9], 2), record([1, 2, 5, 9], 1)]), IGNORED
+    assert batch["input_ids"].tolist() == [[1, 2, 3, 4, 9], [1, 2, 5, 9, 0]]
+    assert batch["labels"].tolist() == [[no, no, no, 4, 9], [no, no, no, 9, no]]
+    assert batch[ASKED].tolist() == [[no, 2, 3, no, no], [no, 2, 5, no, no]]
+    assert batch["attention_mask"].tolist() == [[1] * 5, [1, 1, 1, 1, 0]] and batch[ROW_TOKENS] == 9
+
+
 @pytest.mark.model
 def test_every_row_has_the_loss_that_it_has_alone(tiny):
     import torch
@@ -59,17 +80,17 @@ def test_every_row_has_the_loss_that_it_has_alone(tiny):
     records = [{"input_ids": list(one.input_ids), "labels": list(one.labels)} for one in encoded]
 
     def losses(batch):
-        labels = batch.pop("labels")[0]
+        labels = batch.pop("labels")[:, 1:]
         batch.pop(ROW_TOKENS, None), batch.pop(ASKED, None)
         with torch.inference_mode():
-            logits = model(**batch).logits[0]
-        each = cross_entropy(logits[:-1], labels[1:], reduction="none", ignore_index=IGNORED)
-        return each[labels[1:] != IGNORED]
+            logits = model(**batch).logits[:, :-1]
+        return cross_entropy(logits.transpose(1, 2), labels, reduction="none")[labels != IGNORED]
 
-    alone = [{key: torch.tensor([value]) for key, value in one.items()} for one in records]
+    alone = torch.cat([losses({key: torch.tensor([value]) for key, value in one.items()}) for one in records])
     together = collate(records)
     assert together["input_ids"].shape[1] < 0.7 * together[ROW_TOKENS]
-    assert (losses(together) - torch.cat([losses(one) for one in alone])).abs().max() < 1e-4
+    assert (losses(together) - alone).abs().max() < 1e-4
+    assert (losses(pad(records)) - alone).abs().max() < 1e-4
 
 
 @pytest.mark.model

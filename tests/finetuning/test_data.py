@@ -218,8 +218,10 @@ class TestWithSmolLM2:
         report = decided.report
         assert (report.rows, report.steps) == (8, 2)
         assert dict(report.dropped) == {"duplicate": 1, "longer than 64 tokens": 1}
-        assert report.first.endswith("Who is 0?<|im_end|>\n<|im_start|>assistant\nNumber 0.<|im_end|>")
-        assert report.first_answer == "Number 0.<|im_end|>"
+        (asked, written), (answer, is_written) = report.first
+        assert asked.endswith("Who is 0?<|im_end|>\n<|im_start|>assistant\n") and not written
+        assert answer == "Number 0.<|im_end|>" and is_written
+        assert report.recipe[:3] == ("job on smollm2", "sft by trl", "1 epoch") and "LoRA r 16" in report.recipe
         assert 0 < report.trained_tokens < report.tokens <= 8 * report.longest
         (warning,) = report.warnings
         assert "2 optimizer steps" in warning and "--epochs 10" in warning
@@ -235,6 +237,23 @@ class TestWithSmolLM2:
         report = decide(autotrain, base, data).report
         assert report.steps == 2 * math.ceil((report.tokens + 80) // 64 / 2)
         assert "AutoTrain takes whole epochs: 1.5 become 2" in report.warnings
+        assert all(written for _, written in report.first), "AutoTrain takes the loss on whole texts"
+        with pytest.raises(InputError, match=r"1 rows of \d+ tokens are shorter than AutoTrain's least block of 32"):
+            decide(autotrain, base, understood({"text": "Rain."}))
+
+    def test_every_answer_of_a_conversation_is_shown_as_one(self, base):
+        turns = [{"role": role, "content": f"{role} {n}"} for n in range(2) for role in ("user", "assistant")]
+        report = decide(REQUEST, base, understood({"messages": turns})).report
+        assert [text for text, written in report.first if written] == [f"assistant {n}<|im_end|>" for n in range(2)]
+
+    @pytest.mark.parametrize(("rows", "batch"), [(60, 3), (40, 2), (10, 0), (4, 0)])
+    def test_a_smaller_batch_is_offered_where_it_is_enough(self, base, rows, batch):
+        data = understood(*({"prompt": f"Who is {n}?", "completion": f"Number {n}."} for n in range(rows)))
+        request = dataclasses.replace(REQUEST, batch_size=5, epochs=1, mix="none")
+        (warning,) = decide(dataclasses.replace(request, batch_size=8 if rows == 60 else 5), base, data).report.warnings
+        assert (f"or --batch-size {batch}" in warning) == bool(batch)
+        if batch:
+            assert decide(dataclasses.replace(request, batch_size=batch), base, data).report.steps == 20
 
     @pytest.mark.parametrize(("rows", "epochs"), [(499, 4), (500, 3), (2664, 3), (2668, 1)])
     def test_few_rows_are_seen_more_often_and_many_once(self, base, rows, epochs):

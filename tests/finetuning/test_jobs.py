@@ -18,7 +18,7 @@ import pytest
 from llm_magics.errors import LLMMagicsError, TrainingError
 from llm_magics.finetuning import folders, processes
 from llm_magics.finetuning.data import understand
-from llm_magics.finetuning.events import EventReader
+from llm_magics.finetuning.events import EventLog, EventReader
 from llm_magics.finetuning.jobs import Job, Jobs
 from llm_magics.finetuning.rows import read
 from llm_magics.finetuning.spec import decide
@@ -220,9 +220,16 @@ def test_a_changed_line_does_not_resume_and_says_what_changed(whole, decided, jo
         Jobs(Path(whole.folder).parent).resume()
 
 
+def test_layers_that_the_base_has_not_are_refused_before_anything_starts(decided, jobs):
+    with pytest.raises(LLMMagicsError, match=r"names q_prj, and the base has .*v_proj\. Did you mean q_proj\?"):
+        decided(target_modules=("q_prj",))
+    assert decided(target_modules=("self_attn.q_proj", "v_proj")).spec.request.target_modules
+
+
 def test_an_error_of_the_trainer_is_one_line_and_nothing_is_left(decided, jobs):
-    made = decided(target_modules=("no_such_layer",))
-    job = jobs.start(made)
+    made = decided(target_modules=("q_proj",))
+    request = dataclasses.replace(made.spec.request, target_modules=("no_such_layer",))
+    job = jobs.start(dataclasses.replace(made, spec=dataclasses.replace(made.spec, request=request)))
     for _ in job.follow(0.05):
         pass
     run = job.run()
@@ -256,6 +263,11 @@ def test_two_processes_are_two_and_learn_as_one_does(decided, jobs, tmp_path, mo
     assert max(event.tokens for event in two.events) == max(event.tokens for event in one.events)
     gaps = [abs(a - b) for (_, a), (_, b) in zip(one.losses, two.losses, strict=True)]
     assert sum(gaps) / len(gaps) < 0.05, gaps
+    # Each process sees half of the rows: only where their gradients are averaged do they come to what one comes to.
+    alone, together = weights(one), weights(two)
+    apart = sum(float(((alone[name] - together[name]) ** 2).sum()) for name in alone)
+    whole = sum(float((alone[name] ** 2).sum()) for name in alone if "lora_B" in name)  # these begin at 0
+    assert apart < 0.06 * whole, (apart, whole)  # 0.015 of it; 0.17 where nothing is averaged
     assert not list(temporary.glob("torchelastic*")), "torchrun never removes what it makes there"
 
 
@@ -272,6 +284,47 @@ def test_the_command_for_another_machine_brings_it_into_the_job(decided, jobs):
         other.kill()
     assert run.step == run.total == 15 and job.elsewhere == ""
     assert max(event.tokens for event in run.events) == decided(epochs=1).report.tokens
+
+
+def test_starts_that_come_to_nothing_leave_the_model_where_it_was(decided, jobs, monkeypatch):
+    from llm_magics.finetuning import autotrain
+
+    cut_off = jobs.root / ".new" / "job"
+    cut_off.mkdir(parents=True)
+    (cut_off / "train.jsonl").write_text("{")
+    run = finished(jobs.start(decided(epochs=1)))
+
+    def fails(say):
+        raise TrainingError("no network")
+
+    monkeypatch.setattr(autotrain.environments, "autotrain_environment", fails)
+    before = weights(run)
+    for _ in range(2):
+        with pytest.raises(TrainingError, match="no network"):
+            jobs.start(decided(backend="autotrain", epochs=1))
+    assert jobs.find("job").run().state == "done" and weights(run).keys() == before.keys()
+    assert [run.name for run in jobs.runs()] == ["job"]
+    monkeypatch.undo()
+    for number in range(2):  # trained anew twice, and ended before there is anything
+        job = jobs.start(decided(epochs=400))
+        wait_for(job, "phase")
+        processes.end(job.group, patience=0)
+        assert (jobs.root / ".replaced" / "job" / folders.ADAPTER).is_dir(), number
+    assert jobs.opens_earlier("job").endswith("--as job-earlier")
+
+
+def test_a_job_that_had_to_be_ended_is_told_as_stopped(decided, jobs, monkeypatch, tmp_path):
+    jobs.root.mkdir()
+    job = Job(jobs.root / "job")
+    job.write(decided())
+    deaf = "import signal, time; signal.signal(2, signal.SIG_IGN); signal.signal(15, signal.SIG_IGN); time.sleep(60)"
+    EventLog(job.folder).write("start")
+    group = processes.start([sys.executable, "-c", deaf], os.environ, tmp_path / "log", tmp_path)
+    folders.write_json(job.folder / folders.PROCESS, dataclasses.asdict(group))
+    end = processes.end
+    monkeypatch.setattr(processes, "end", lambda group, patience: end(group, patience=0.2))
+    run = job.stop(patience=0.5)
+    assert not job.running and (run.state, run.text) == ("stopped", "it did not end by itself and was ended")
 
 
 def test_a_name_that_is_used_again_keeps_the_earlier_job_aside(decided, jobs):

@@ -65,8 +65,33 @@ def test_a_child_that_outlives_its_parent_still_counts_and_is_ended(start):
 def test_a_number_that_was_given_out_again_is_not_the_group(start):
     group, _ = start("import time; time.sleep(60)")
     assert processes.alive(group)
-    assert not processes.alive(processes.Group(group.pid, group.born - 100))
-    processes.end(processes.Group(group.pid, group.born - 100), patience=0.1)
+    other = processes.Group(group.pid, f"{group.born}0")
+    assert not processes.alive(other)
+    processes.end(other, patience=0.1)
+    assert processes.alive(group)
+
+
+def test_a_clock_that_is_set_changes_nothing(start, monkeypatch):
+    import psutil
+
+    group, _ = start("import time; time.sleep(60)")
+    now = psutil.Process(group.pid).create_time()
+    monkeypatch.setattr(psutil.Process, "create_time", lambda self: now + 3600)
+    monkeypatch.setattr(psutil, "boot_time", lambda: now - 3600)
+    assert processes.alive(group)
+    processes.end(group, patience=0.1)
+    assert not processes.alive(group)
+
+
+def test_a_group_of_another_run_of_the_machine_is_not_taken_for_one_without_its_first_process(start):
+    group, log = start(STUBBORN)
+    wait_for(log, "up", 2)
+    os.kill(group.pid, 9)
+    time.sleep(0.3)
+    assert processes.alive(group)
+    before = processes.Group(group.pid, f"another-boot {group.born.split()[1]}")
+    assert not processes.alive(before)
+    processes.end(before, patience=0.1)
     assert processes.alive(group)
 
 

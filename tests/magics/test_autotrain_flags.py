@@ -32,6 +32,17 @@ def test_a_line_of_ours_is_left_alone():
     assert translate(words).words == words and translate(words).changes == ()
 
 
+def test_transformers_own_names_are_understood_on_a_line_of_ours_and_change_nothing_else():
+    translated = translate(["facts.csv", "--learning-rate", "1e-3", "--num_train_epochs=2", "-q", "nf4"])
+    assert translated.words == ("facts.csv", "--lr", "1e-3", "--epochs", "2", "-q", "nf4")
+    assert translated.changes == (("--learning-rate", "--lr"), ("--num_train_epochs", "--epochs"))
+    assert not translated.is_autotrains and translate(TUTORIAL.split()).is_autotrains
+
+
+def test_a_line_of_autotrains_says_that_autotrain_trains_it():
+    assert ("its line", "--backend autotrain") in translate(TUTORIAL.split()).changes
+
+
 def test_a_back_end_that_was_named_stays():
     assert translate(["--train", "--project-name", "a", "--backend", "trl"]).words == (
         "--name",

@@ -15,7 +15,7 @@ from types import SimpleNamespace
 import pytest
 
 from llm_magics.errors import Interrupted, LLMMagicsError
-from llm_magics.finetuning import processes
+from llm_magics.finetuning import processes, spec
 from llm_magics.finetuning.jobs import Job
 from llm_magics.values.training import TrainingRun
 
@@ -182,6 +182,67 @@ def test_resume_follows_a_job_that_a_lost_kernel_left_running(tuner, open_notebo
     assert run.state == "done" and sum(event.kind == "start" for event in run.events) == 1
 
 
+@pytest.mark.parametrize("trainer_too", [False, True], ids=["kernel", "kernel and trainer"])
+def test_a_kernel_that_is_killed_leaves_a_job_that_another_one_brings_to_its_end(tuner, trainer_too):
+    jupyter_client = pytest.importorskip("jupyter_client")
+    manager = jupyter_client.KernelManager(kernel_name="python3")
+    manager.start_kernel(cwd=os.getcwd())
+    client = manager.blocking_client()
+    try:
+        client.start_channels()
+        client.wait_for_ready(timeout=60)
+        client.execute(f"%load_ext llm_magics\n{typed(tuner, epochs=40)}")
+        jobs, until = tuner.session.jobs, time.monotonic() + 120
+        while not any(run.step >= 60 for run in jobs.runs()):
+            assert time.monotonic() < until, [run.events[-1] for run in jobs.runs()]
+            time.sleep(0.02)
+        os.kill(manager.provisioner.pid, signal.SIGKILL)
+        group = jobs.find("mine").group
+        if trainer_too:
+            os.killpg(group.pid, signal.SIGKILL)
+            assert processes.wait(group, 10)
+        assert jobs.find("mine").run().state == ("killed" if trainer_too else "running")
+    finally:
+        client.stop_channels()
+        manager.shutdown_kernel(now=True)
+    run = tuner.good("%llm_finetune mine --resume;").value
+    assert run.state == "done" and run.step == run.total == 400
+    assert sum(event.kind == "start" for event in run.events) == 1 + trainer_too
+    assert [event.step for event in run.events if event.kind == "step"] == list(range(1, 401))
+
+
+def test_flags_beside_the_name_of_a_job_have_to_be_its_own(tuner):
+    stopped_by_a_person(tuner, typed(tuner, epochs=12), at_step=2)
+    complaint = tuner.run("%llm_finetune mine --resume --epochs 1 --lr 0.5").complaint
+    assert "mine cannot be resumed: epochs was 12 and is 1; learning rate was" in complaint and "is 0.5" in complaint
+    assert "--rows is for rows, and the job has its own" in tuner.run("%llm_finetune --resume --rows 3").complaint
+    assert tuner.good("%llm_finetune mine --resume --epochs 12;").value.state == "done"
+
+
+def test_a_job_for_the_background_stays_one_when_a_notebook_follows_it_for_a_while(tuner):
+    tuner.good(typed(tuner, epochs=400) + " --background")
+    ran = stopped_by_a_person(tuner, "%llm_finetune mine --resume", at_step=5)
+    assert isinstance(ran.error, Interrupted)
+    assert tuner.session.jobs.find("mine").spec.request.background
+
+
+def test_a_name_that_is_taken_is_told_in_a_dry_run_and_other_jobs_at_the_start(tuner):
+    tuner.good(typed(tuner, epochs=400) + " --background")
+    printed = tuner.good(typed(tuner, epochs=1) + " --dry-run").printed
+    assert "mine was trained before; it is kept aside when this begins" in printed
+    other = tuner.good(typed(tuner, epochs=400).replace("mine", "other") + " --background").printed
+    assert "mine is being trained too: all take longer" in other
+    assert "mine is being trained too" in tuner.good("%llm_finetune --status").printed
+    assert "NAME --resume follows it" in tuner.good("%reload_ext llm_magics").printed
+    for name in ("mine", "other"):
+        assert f"{name} ends its step and saves what it has" in tuner.good(f"%llm_finetune --stop {name}").printed
+
+
+def test_a_slice_of_a_variable_is_a_table(tuner):
+    tuner.names["pairs"] = [(f"Who is {n}?", f"Number {n}.") for n in range(9)]
+    assert "rows: 5" in tuner.good(f"%llm_finetune pairs[:5] --base {tuner.tiny} --dry-run").printed
+
+
 def test_a_changed_line_is_not_resumed(tuner):
     stopped_by_a_person(tuner, typed(tuner, epochs=12), at_step=2)
     complaint = tuner.run(typed(tuner, epochs=13) + " --resume").complaint
@@ -270,18 +331,22 @@ def test_a_mistake_is_one_line_and_nothing_is_left_behind(tuner, line, said):
     assert not Path("finetuned").exists()
 
 
-def test_a_job_that_fails_says_why_and_where_to_look(tuner, tmp_path):
+def test_a_job_that_fails_says_why_and_where_to_look(tuner, tmp_path, monkeypatch):
     tuner.good(typed(tuner, epochs=1) + " --dry-run")
     folder = tmp_path / "finetuned" / "mine"
-    job = tuner.good(typed(tuner, epochs=400) + " --background")
-    assert job.error is None
+    tuner.good(typed(tuner, epochs=400) + " --background")
     processes.end(tuner.session.jobs.find("mine").group, patience=0)  # as kill -9
     run = tuner.session.jobs.find("mine").run()
-    ran = tuner.run("%llm_load mine")
-    assert isinstance(ran.error, LLMMagicsError)
-    with pytest.raises(LLMMagicsError, match="Type %llm_finetune --resume" if run.state == "killed" else "log"):
+    assert run.state == "killed"
+    assert "%llm_finetune mine --resume goes on" in tuner.run("%llm_load mine").complaint
+    with pytest.raises(LLMMagicsError, match="Type %llm_finetune --resume"):
         tuner.session.attach(dataclasses.replace(run, adapter=""))
     assert folder.is_dir()
+    monkeypatch.setattr(spec, "_check_layers", lambda request, base: None)
+    complaint = tuner.run(typed(tuner, epochs=1) + " --target-modules no_such_layer").complaint
+    assert "no_such_layer" in complaint and complaint.endswith("trainer.log") and complaint.count("trainer.log") == 1
+    assert "Look at finetuned/mine/trainer.log" in tuner.run("%llm_load mine").complaint
+    assert "failed: " in tuner.good("%llm_finetune --list").printed
 
 
 def test_a_model_without_files_cannot_be_trained_on(tuner, fake):

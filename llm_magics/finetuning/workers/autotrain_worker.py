@@ -43,7 +43,10 @@ def main(folder: Path) -> int:
         stop.listen()
         events.write("phase", text="preparing AutoTrain's data and base")
         command = _prepare(spec, folder)
-        output = autotrain.Output(spec.request.gradient_accumulation)
+        request = spec.request
+        block = int(command[command.index("--block-size") + 1])
+        a_step = block * (request.batch_size or 1) * request.gradient_accumulation
+        output = autotrain.Output(request.gradient_accumulation, a_step)
         reason = _train(command, folder / _WORK, events, output, stop)
         if reason:
             events.write("stopped", text=f"{reason}; AutoTrain saves nothing before its end")
@@ -58,14 +61,16 @@ def main(folder: Path) -> int:
 
 
 def _prepare(spec: TrainingSpec, folder: Path) -> list[str]:
-    from llm_magics.finetuning.tokens import length, pieces
+    from llm_magics.finetuning.tokens import adds_in_front, length, pieces
 
     work = folder / _WORK
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir()
     tokenizer = spec.base.tokenizer(trust_remote_code=spec.request.trust_remote_code)
     rows = read_rows(folder / folders.TRAIN)
-    autotrain.write_csv(work / "train.csv", ("".join(text for text, _ in pieces(tokenizer, row)) for row in rows))
+    texts = ("".join(text for text, _ in pieces(tokenizer, row)) for row in rows)
+    first = adds_in_front(tokenizer)  # its trainer adds the beginning token, which a chat template has written already
+    autotrain.write_csv(work / "train.csv", (text.removeprefix(first) for text in texts))
     lengths = [length(tokenizer, row) for row in rows]
     base = autotrain.convert_base(spec.base, work / "base")
     program = str(Path(os.environ[autotrain.ENVIRONMENT]) / "bin" / "autotrain")
@@ -77,7 +82,7 @@ def _train(command: list[str], work: Path, events: EventLog, output: autotrain.O
     environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV")}
     environment["PATH"] = os.pathsep.join([str(Path(command[0]).parent), environment.get("PATH", "")])
     environment["ALLOW_REMOTE_CODE"] = "false"  # true where nothing is said
-    # A group of its own, so that all of it can be ended; in this worker's session, whose end ends it too.
+    # In this worker's group: whoever ends the job ends it too.
     process = subprocess.Popen(
         command, cwd=work, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
@@ -153,10 +158,7 @@ def _take_adapter(spec: TrainingSpec, folder: Path, output: autotrain.Output) ->
     """Take the adapter over; its being there and newer than this job is the only sign that AutoTrain has trained."""
     made = folder / _WORK / spec.request.name
     if not (made / "adapter_model.safetensors").is_file():
-        raise TrainingError(
-            f"AutoTrain: {output.error or 'it ended without an adapter and without a word'}",
-            f"Look at {folder / folders.LOG}",
-        )
+        raise TrainingError(f"AutoTrain: {output.error or 'it ended without an adapter and without a word'}")
     unfinished = folder / f".{folders.ADAPTER}"
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir()

@@ -59,5 +59,5 @@ def name_base(adapter: Path, spec: TrainingSpec) -> None:
 
 def one_line(error: Exception) -> str:
     """What went wrong, for an event."""
-    text = " ".join(str(error).split())
+    text = " ".join(str(error).split()).rstrip(".")
     return text[:400] if isinstance(error, LLMMagicsError) else f"{type(error).__name__}: {text[:300]}"

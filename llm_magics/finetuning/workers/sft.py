@@ -111,8 +111,8 @@ def mean_loss(logs: Any, labels: Any, count: Any = None) -> Any:
     """Mean negative log-likelihood of those tokens that have a label, in nats.
 
     Args:
-        logs: log probability of each token from the second on, of shape (1, tokens - 1).
-        labels: of shape (1, tokens).
+        logs: log probability of each token from the second on, of shape (rows, tokens - 1).
+        labels: of shape (rows, tokens).
         count: divide by this number instead of theirs.
     """
     chosen = labels[:, 1:] != IGNORED

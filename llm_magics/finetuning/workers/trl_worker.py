@@ -22,7 +22,7 @@ from llm_magics.finetuning import folders
 from llm_magics.finetuning.data import Row, read_rows
 from llm_magics.finetuning.events import EventLog
 from llm_magics.finetuning.spec import GENERAL_A_BATCH, GENERAL_WEIGHT, QUESTIONS_WEIGHT, TrainingSpec, read_spec
-from llm_magics.finetuning.workers.batches import can_share, collate
+from llm_magics.finetuning.workers.batches import can_share, collator
 from llm_magics.finetuning.workers.ending import merge_adapter, name_base, one_line
 from llm_magics.finetuning.workers.sft import ANSWERS_LOSS, GeneralTexts, trainer_class
 from llm_magics.finetuning.workers.stopping import StopRequest
@@ -55,7 +55,7 @@ def main(folder: Path) -> int:
             del trainer  # its base leaves room for the one that is merged
             gc.collect()
             said = "; ".join(filter(None, [said, merge_adapter(spec, folder, events)]))
-        events.write("stopped" if reason else "end", text=reason or said)
+        events.write("stopped" if reason else "end", text="; ".join(filter(None, [reason, said])))
     except Exception as error:
         traceback.print_exc()
         events.write("error", text=_one_line(error))
@@ -123,7 +123,7 @@ def _trainer(spec: TrainingSpec, folder: Path, events: EventLog, stop: StopReque
         processing_class=tokenizer,
         peft_config=_adapter(spec),
         callbacks=[EarlyStoppingCallback(_PATIENCE)] if spec.valid_rows else [],
-        **({"data_collator": collate} if own else {}),
+        **({"data_collator": collator(spec.base.width)} if own else {}),
     )
     trainer.add_callback(_reporter(events, stop, trainer))
     return trainer
@@ -152,7 +152,7 @@ def _model(spec: TrainingSpec, torch: Any) -> Any:
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
     cuda = spec.device == "cuda"
-    half = torch.bfloat16 if not cuda or torch.cuda.is_bf16_supported() else torch.float16
+    half = torch.bfloat16 if not cuda or torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
     quantization = None
     if spec.request.quantization == "nf4":  # as in QLoRA, arXiv:2305.14314: double quantization
         quantization = BitsAndBytesConfig(
@@ -221,7 +221,7 @@ def _arguments(spec: TrainingSpec, folder: Path, torch: Any) -> dict[str, Any]:
     """Options of the trainer; those for the CPU are as measured (docs/decisions.md, "Fine-tuning")."""
     request, cuda = spec.request, spec.device == "cuda"
     often = _often(spec.steps)  # the reporter sets it anew from the trainer's own count
-    half = torch.cuda.is_bf16_supported() if cuda else _computes_in_bf16(torch)
+    half = torch.cuda.is_bf16_supported(including_emulation=False) if cuda else _computes_in_bf16(torch)
     common = {
         "output_dir": str(folder / folders.CHECKPOINTS),
         "per_device_train_batch_size": request.batch_size,
