@@ -127,13 +127,13 @@ def test_a_job_in_the_background_is_seen_stopped_and_never_forgotten(tuner, open
 def test_a_line_run_again_says_what_becomes_of_the_earlier_model_which_opens_meanwhile(tuner, open_notebook):
     tuner.good(typed(tuner, epochs=1))
     again = tuner.good(typed(tuner, epochs=400) + " --background").printed
-    opens = f"%llm_load {tuner.tiny} --adapter finetuned/.replaced/mine"
+    opens = f"%llm_load {tuner.tiny} --adapter finetuned/.replaced/mine --as mine-earlier"
     assert f"mine is trained anew, from its base; {opens} opens the earlier one" in again
     other = open_notebook()
     complaint = other.run("%llm_load mine").complaint
     assert "mine is being trained" in complaint and "%llm_finetune mine --resume follows it" in complaint
     assert complaint.endswith(f"{opens} opens the earlier one")
-    assert other.good(opens).printed.startswith("mine is open")
+    assert other.good(opens).printed.startswith("mine-earlier is open")
     printed = other.good("%reload_ext llm_magics").printed
     assert printed.count("Being trained here: mine") == 1
     other.good("%llm_finetune --stop mine")
