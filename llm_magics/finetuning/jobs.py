@@ -86,7 +86,7 @@ class Jobs:
         return self.find(running[0])
 
     def start(self, decided: Decided) -> Job:
-        """Start a job. An earlier one of its name is kept in ``.replaced`` until the next that has an adapter.
+        """Start a job. An earlier one of its name is kept in ``.replaced`` until the next.
 
         Args:
             decided: from ``spec.decide``.
@@ -197,10 +197,9 @@ class Jobs:
         if folder.exists():
             if any(folder.iterdir()) and not (folder / folders.SPEC).is_file():
                 raise TrainingError(f"{folder} holds something else", "Take another --name")
-            aside = self.root / _REPLACED / folder.name
-            if (aside / folders.ADAPTER).is_dir() and not (folder / folders.ADAPTER).is_dir():
-                shutil.rmtree(folder)  # a start that came to nothing does not take the place of a model
-                return
+            # A start that came to nothing does not take the place of a model, and may hold checkpoints.
+            whole = (folder / folders.ADAPTER).is_dir()
+            aside = self.root / _REPLACED / (folder.name if whole else f"{folder.name}.unfinished")
             shutil.rmtree(aside, ignore_errors=True)
             aside.parent.mkdir(exist_ok=True)
             folder.rename(aside)

@@ -14,7 +14,8 @@ import pytest
 pytestmark = [pytest.mark.model, pytest.mark.slow]
 EXAMPLES = Path(__file__).parents[2] / "examples"
 PROCESSOR_TIME = Path(__file__).with_name("processor_time.py")
-CPU_MINUTES = 3
+CPU_MINUTES = 3  # with AVX-512: 103 s alone in bfloat16, 158 s without; the tests run two at a time
+CPU_MINUTES_OF_OLDER_PROCESSORS = 9  # 392 s on an EPYC with AVX2, three processes on its two cores
 
 
 @pytest.fixture(scope="module")
@@ -51,4 +52,6 @@ def test_who_runs_it_sees_every_few_seconds_how_far_it_is_and_the_notebook_keeps
 
 
 def test_it_takes_minutes_of_a_laptops_time(ran):
-    assert ran[1] <= 60 * CPU_MINUTES, f"{ran[1]:.0f} CPU seconds"
+    torch = pytest.importorskip("torch")
+    minutes = CPU_MINUTES if torch.cpu.get_capabilities().get("avx512_f") else CPU_MINUTES_OF_OLDER_PROCESSORS
+    assert ran[1] <= 60 * minutes, f"{ran[1]:.0f} CPU seconds"

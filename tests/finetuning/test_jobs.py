@@ -333,7 +333,7 @@ def test_a_name_that_is_used_again_keeps_the_earlier_job_aside(decided, jobs):
     job.write(decided())
     (job.folder / "note").write_text("before")
     jobs._set_aside(job.folder)
-    assert (jobs.root / ".replaced" / "job" / "note").read_text() == "before"
+    assert (jobs.root / ".replaced" / "job.unfinished" / "note").read_text() == "before"
     assert jobs.runs() == ()
     job.folder.mkdir()
     (job.folder / "mine").write_text("x")
