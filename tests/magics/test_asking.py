@@ -78,7 +78,7 @@ def test_a_filled_in_or_quoted_value_may_begin_with_a_dash(notebook: Any, fake: 
     value = notebook.good('%llm -s {{rule}} --stop "---" hi').value
     assert value.messages[0] == Message("system", "--dry-run is no option here")
     assert value.options.stop == ("---",)
-    assert "--system expected one argument" in notebook.run("%llm -s --dry-run hi").complaint
+    assert "--system has no value. Type --system TEXT" in notebook.run("%llm -s --dry-run hi").complaint
 
 
 def test_a_function_fills_in_its_own_variables(notebook: Any, fake: Any) -> None:
