@@ -303,7 +303,6 @@ class Session:
         Args:
             job: one that has just been started.
         """
-
         requests = {name: opened.origin[1] for name, opened in self._models.items() if opened.origin}
         away = self.in_the_way(job)
         if away:

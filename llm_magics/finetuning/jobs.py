@@ -161,7 +161,7 @@ class Jobs:
         _backend(spec).check(spec)
         with self._alone(run.name):
             if not job.running:
-                job.launch(_environment(read_spec(job.folder)))
+                job.launch(_environment(spec))
         return job
 
     def opens_earlier(self, name: str) -> str:

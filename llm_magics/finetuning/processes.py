@@ -80,22 +80,20 @@ def _members(group: Group) -> list[int]:
 
 
 def _boot() -> str:
-    """What tells this run of the machine from others."""
-    import psutil
-
-    return _BOOT.read_text().strip() if _BOOT.is_file() else f"{psutil.boot_time():.0f}"
+    """What tells this run of the machine from others; a dash where the system does not say."""
+    return _BOOT.read_text().strip() if _BOOT.is_file() else "-"
 
 
 def _birth(pid: int) -> str:
     """When a process began, in a form that stays the same while it lives; empty where there is none.
 
-    The kernel counts from the start of the machine. Seconds since 1970, as psutil has them, move when the clock is
-    set, and a job that runs would be taken for one that is gone.
+    Linux counts from the start of the machine. Seconds since 1970, as psutil makes them of that, move when the clock is
+    set, and a job that runs would be taken for one that is gone. Other systems note the time itself.
     """
     import psutil
 
     try:
-        if not _BOOT.is_file():  # only Linux counts so
+        if not _BOOT.is_file():
             return f"{_boot()} {psutil.Process(pid).create_time():.2f}"
         after_its_name = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         return f"{_boot()} {after_its_name[19]}"  # field 22 of proc_pid_stat(5): starttime, in clock ticks

@@ -12,7 +12,7 @@ import importlib.resources
 import json
 import math
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -119,7 +119,7 @@ class TrainingSpec:
         Args:
             other: a later request for the same job.
         """
-        changed = _changed(self.request, other.request, lambda name, value: True)
+        changed = _changed(self.request, other.request)
         same_file = self.request.chat_template == other.request.chat_template
         if same_file and self.base.chat_template != other.base.chat_template:
             changed.append(f"the chat template {self.request.chat_template} has changed")
@@ -133,17 +133,17 @@ class TrainingSpec:
         Args:
             typed: a request with nothing decided.
         """
-        untyped = TrainingRequest(self.request.name, "")
-        chosen = lambda name, value: name != "name" and value != getattr(untyped, name)  # noqa: E731
-        return tuple(_changed(self.request, typed, chosen))
+        untyped = dataclasses.asdict(TrainingRequest(typed.name, ""))
+        left_out = [name for name, value in untyped.items() if getattr(typed, name) == value]
+        return tuple(_changed(self.request, typed, but=left_out))
 
 
-def _changed(before: TrainingRequest, after: TrainingRequest, looked_at: Callable[[str, object], bool]) -> list[str]:
+def _changed(before: TrainingRequest, after: TrainingRequest, *, but: Sequence[str] = ()) -> list[str]:
     found = []
-    for field in dataclasses.fields(TrainingRequest):
-        was, now = getattr(before, field.name), getattr(after, field.name)
-        if was != now and field.name != "background" and looked_at(field.name, now):
-            found.append(f"{field.name.replace('_', ' ')} was {_plain(was)} and is {_plain(now)}")
+    for name in (field.name for field in dataclasses.fields(TrainingRequest)):
+        was, now = getattr(before, name), getattr(after, name)
+        if was != now and name != "background" and name not in but:
+            found.append(f"{name.replace('_', ' ')} was {_plain(was)} and is {_plain(now)}")
     return found
 
 

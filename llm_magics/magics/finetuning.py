@@ -164,15 +164,17 @@ class FinetuningMagics(MagicGroup):
     def _start(self, args: argparse.Namespace, decided: Any) -> Any:
         """The job, started; what it takes the place of is told."""
         jobs = self.session.jobs
-        others = [run.name for run in jobs.runs() if run.state == "running" and run.name != decided.spec.request.name]
         job = jobs.start(decided)
-        if others:
-            self._say(
-                args, f"{' and '.join(others)} {'is' if len(others) == 1 else 'are'} being trained too: all take longer"
-            )
+        if too := self._trained_too(job.folder.name):
+            self._say(args, f"{too}: all take longer")
         if earlier := jobs.opens_earlier(job.folder.name):
             self._say(args, f"{job.folder.name} is trained anew, from its base; {earlier} opens the earlier one")
         return job
+
+    def _trained_too(self, name: str) -> str:
+        """The jobs that run beside one, in words; empty where there are none."""
+        others = [run.name for run in self.session.jobs.runs() if run.state == "running" and run.name != name]
+        return f"{' and '.join(others)} {'is' if len(others) == 1 else 'are'} being trained too" if others else ""
 
     def _call_the_others(self, args: argparse.Namespace, job: Any) -> None:
         """Say what the other machines of a job have to run."""
@@ -211,9 +213,8 @@ class FinetuningMagics(MagicGroup):
             self._say(args, f"{job.folder.name} ends its step and saves what it has…")
         run: TrainingRun = job.stop() if args.stop else job.run()
         show_bundle(training_bundle(run), shell=self.shell)
-        others = [one.name for one in jobs.runs() if one.state == "running" and one.name != run.name]
-        if others and not name:
-            self._say(args, f"{' and '.join(others)} {'is' if len(others) == 1 else 'are'} being trained too")
+        if not name and (too := self._trained_too(run.name)):
+            self._say(args, too)
         if run.state == "running":
             self._call_the_others(args, job)
         if run.adapter and run.state != "running" and run.name not in {info.name for info in self.session.models}:

@@ -44,6 +44,16 @@ def wait_for(log, text, count=1):
         time.sleep(0.05)
 
 
+def without_its_first_process(start):
+    """A group of which only the second process runs."""
+    group, log = start(STUBBORN)
+    wait_for(log, "up", 2)
+    os.kill(group.pid, 9)
+    time.sleep(0.3)
+    assert processes.alive(group)
+    return group
+
+
 def test_a_group_that_ignores_every_signal_is_gone_after_its_end(start):
     group, log = start(STUBBORN)
     wait_for(log, "up", 2)
@@ -53,11 +63,7 @@ def test_a_group_that_ignores_every_signal_is_gone_after_its_end(start):
 
 
 def test_a_child_that_outlives_its_parent_still_counts_and_is_ended(start):
-    group, log = start(STUBBORN)
-    wait_for(log, "up", 2)
-    os.kill(group.pid, 9)
-    time.sleep(0.3)
-    assert processes.alive(group)
+    group = without_its_first_process(start)
     processes.end(group, patience=0.1)
     assert not processes.alive(group)
 
@@ -84,11 +90,7 @@ def test_a_clock_that_is_set_changes_nothing(start, monkeypatch):
 
 
 def test_a_group_of_another_run_of_the_machine_is_not_taken_for_one_without_its_first_process(start):
-    group, log = start(STUBBORN)
-    wait_for(log, "up", 2)
-    os.kill(group.pid, 9)
-    time.sleep(0.3)
-    assert processes.alive(group)
+    group = without_its_first_process(start)
     before = processes.Group(group.pid, f"another-boot {group.born.split()[1]}")
     assert not processes.alive(before)
     processes.end(before, patience=0.1)
