@@ -258,8 +258,7 @@ class Asker:
                 leaves its probabilities as they are.
             nearness: probability of each choice by the examples alone, where it has any; None leaves them out.
         """
-        engine = question.opened.engine
-        if not isinstance(engine, Scorer):
+        if not isinstance(question.opened.engine, Scorer):
             raise InputError(f"{question.model} cannot give probabilities", "Leave --choices out")
         if len(set(choices)) < 2:
             raise InputError("--choices needs two different answers at least", "Type --choices positive,negative")
@@ -276,7 +275,8 @@ class Asker:
 
         def chunks(stop: threading.Event) -> Iterator[Chunk]:
             begin = time.perf_counter()
-            with self._answering(question):
+            with self._answering(question) as engine:
+                assert isinstance(engine, Scorer), "an adapter changes none of this"
                 scores = [engine.score(prompt, choices, stop) for prompt in prompts]
             yield weighed(scores, time.perf_counter() - begin)
 
@@ -301,9 +301,9 @@ class Asker:
         together = [(n, s) for n, s in enumerate(streams) if isinstance(s, QuestionStream)]
         engine = together[0][1].question.opened.engine if together else None
         if isinstance(engine, BatchEngine) and all(stream.single for _, stream in together):
-            yield from self._written_at_once(engine, together, stop)
+            yield from self._written_at_once(together, stop)
         elif isinstance(engine, BatchScorer) and all(stream.weighed for _, stream in together):
-            yield from self._weighed_at_once(engine, together, stop)
+            yield from self._weighed_at_once(together, stop)
         else:
             together = []
         alone = set(range(len(streams))) - {number for number, _ in together}
@@ -315,11 +315,12 @@ class Asker:
                 yield number, found
 
     def _written_at_once(
-        self, engine: BatchEngine, streams: Sequence[tuple[int, QuestionStream]], stop: threading.Event
+        self, streams: Sequence[tuple[int, QuestionStream]], stop: threading.Event
     ) -> Iterator[tuple[int, Answer | LLMMagicsError]]:
         question = streams[0][1].question
         options = _with_stops(question, question.options)
-        with self._answering(question):
+        with self._answering(question) as engine:
+            assert isinstance(engine, BatchEngine), "see at_once"
             for place, chunk in engine.stream_batch([stream.prompt for _, stream in streams], options, stop):
                 number, stream = streams[place]
                 if isinstance(chunk, LLMMagicsError):
@@ -328,14 +329,15 @@ class Asker:
                     yield number, _or_error(functools.partial(stream.complete, [chunk]))
 
     def _weighed_at_once(
-        self, engine: BatchScorer, streams: Sequence[tuple[int, QuestionStream]], stop: threading.Event
+        self, streams: Sequence[tuple[int, QuestionStream]], stop: threading.Event
     ) -> Iterator[tuple[int, Answer | LLMMagicsError]]:
         # By their texts: what several rows ask alike, such as a question that says nothing, is weighed once.
         prompts = {prompt.text: prompt for _, stream in streams for prompt in stream.prompts}
         texts, scores, waiting = list(prompts), dict[str, Any](), list(streams)
         first = streams[0][1]
         begin = time.perf_counter()
-        with self._answering(first.question):
+        with self._answering(first.question) as engine:
+            assert isinstance(engine, BatchScorer), "see at_once"
             for place, found in engine.score_batch(list(prompts.values()), first.choices, stop):
                 scores[texts[place]] = found
                 complete = [pair for pair in waiting if all(prompt.text in scores for prompt in pair[1].prompts)]

@@ -91,6 +91,7 @@ class MissingPackageError(LLMMagicsError):
 
     def __init__(self, package: str, extra: str) -> None:
         super().__init__(f"{package} is not installed", f'Type %pip install "llm_magics[{extra}]"')
+        self.package, self.extra = package, extra
 
 
 class BusyError(LLMMagicsError):

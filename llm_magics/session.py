@@ -20,7 +20,7 @@ import functools
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -273,11 +273,14 @@ class Session:
         """
         from . import tuning
         from .aliases import MODELS
+        from .engines import resolve
 
         request = self._on_base(request)
-        if request.name in MODELS or request.name == request.base:
+        source = resolve.resolve(request.base, revision=request.revision, known=self._models)
+        if request.name in {*MODELS, request.base, source.name, *self._open_as(source)}:
             raise InputError(f"--name {request.name} is the base's own name", f"Type --name {request.name}-tuned")
-        return tuning.plan(request, rows, adapt=adapt, say=self._say)
+        held = [opened.info for opened in self._models.values() if opened.origin]
+        return tuning.plan(request, rows, adapt=adapt, held=held, say=self._say)
 
     @property
     def jobs(self) -> Jobs:
@@ -294,6 +297,9 @@ class Session:
         """
         from . import tuning
 
+        marks = (event.kind for event in reversed(job.run().events) if event.kind in ("start", "begin"))
+        if next(marks, "") == "begin":
+            return []  # it has its memory already, and what is free is free beside it
         return tuning.in_the_way(job, [opened.info for opened in self._models.values() if opened.origin])
 
     @contextlib.contextmanager
@@ -301,22 +307,39 @@ class Session:
         """Put away the open models where a job does not fit beside them; they come back when it has ended.
 
         Args:
-            job: one that has just been started.
+            job: one that has just been started, or one that runs.
+
+        Raises:
+            BusyError: one of them is answering; then none is put away.
         """
-        requests = {name: opened.origin[1] for name, opened in self._models.items() if opened.origin}
-        away = self.in_the_way(job)
+        requests = {name: opened.origin[1] if opened.origin else None for name, opened in self._models.items()}
+        away, name = self.in_the_way(job), job.folder.name
+        for busy in away:
+            if self._models[busy].busy.locked():
+                message = f"{busy} is answering another cell, and leaves {name} no room in memory"
+                raise BusyError(message, f"Type %llm_finetune {name} --resume when that has ended")
         if away:
-            self._say(f"{' and '.join(away)} put away while {job.folder.name} is trained: both do not fit in memory")
-        for name in away:
-            self.unload(name)
+            self._say(f"{' and '.join(away)} put away while {name} is trained: both do not fit in memory")
         try:
+            for one in away:
+                self.unload(one)
             yield
-        finally:
-            for name in away:
-                try:
-                    self.load(requests[name], name=name)
-                except LLMMagicsError as error:  # the others come back, and what the job came to is told
-                    self._say(f"{name} could not be opened again: {error}")
+        finally:  # those that left are opened again, whatever kept others
+            self._bring_back({name: request for name, request in requests.items() if name in away}, list(requests))
+
+    def _bring_back(self, requests: Mapping[str, ModelRequest | None], order: Sequence[str]) -> None:
+        """Open models again under their names, those that are not, and let the one answer that did before."""
+        # A base comes before what shares its weights, which would open it under a name that is not the person's.
+        for name, request in sorted(requests.items(), key=lambda item: bool(item[1] and item[1].adapter)):
+            if request is None or name in self._models:
+                continue
+            try:
+                self.load(request, name=name)
+            except LLMMagicsError as error:  # the others come back, and what the job came to is told
+                self._say(f"{name} could not be opened again: {error}")
+        if requests:
+            for name in [*(n for n in order if n in self._models), *(n for n in self._models if n not in order)]:
+                self._models[name] = self._models.pop(name)
 
     def attach(self, run: TrainingRun) -> ModelInfo:
         """Make what a job came to a model of its own name, which shares the weights of its base.
@@ -327,7 +350,7 @@ class Session:
         Raises:
             TrainingError: it failed, or has no adapter.
             ModelError: its base or its adapter cannot be opened.
-            BusyError: the base is answering.
+            BusyError: the base, or an earlier model of that name, is answering.
         """
         from .finetuning.spec import read_spec
 
@@ -338,7 +361,10 @@ class Session:
             raise TrainingError(f"{run.name} has no adapter yet", "Type %llm_finetune --status")
         # Python code that comes with the base was let run when the job was typed.
         trusted = read_spec(Path(run.folder)).request.trust_remote_code
-        return self._put_on(ModelRequest(run.base, adapter=run.adapter, trust_remote_code=trusted), run.name)
+        try:
+            return self._put_on(ModelRequest(run.base, adapter=run.adapter, trust_remote_code=trusted), run.name)
+        except BusyError as error:  # not by running the cell again: it trained
+            raise BusyError(error.message, f"Type %llm_load {run.name} when that has ended") from None
 
     def try_out(self, run: TrainingRun, stop: threading.Event) -> Iterator[TriedOut]:
         """Ask a tuned model and its base the same questions; see ``tuning.try_out``. Where they cannot be asked, a
@@ -364,28 +390,65 @@ class Session:
         if opened.origin is None:
             raise InputError(f"{name} cannot be trained on: it has no files", "Name a model with --base")
         typed = opened.origin[1]
+        if typed.adapter:
+            self._say(f"{name} is a tuned model itself: its base {typed.model} is trained on, without what it learned")
         revision, template = request.revision or typed.revision, request.chat_template or typed.chat_template
         return dataclasses.replace(request, base=typed.model, revision=revision, chat_template=template)
 
+    def _open_as(self, base: Source) -> list[str]:
+        """The names under which a base is open, in whatever form. Its tuned models are not it."""
+        origins = [(name, opened.origin) for name, opened in self._models.items() if opened.origin]
+        return [name for name, (at, typed) in origins if at.location == base.location and not typed.adapter]
+
     def _put_on(self, request: ModelRequest, name: str) -> ModelInfo:
-        """Open an adapter beside its base, which is opened where it is not yet."""
+        """Open an adapter beside its base, which is opened where it is not yet.
+
+        Raises:
+            InputError: the name is its base's.
+            ModelError: the base or the adapter cannot be opened.
+            BusyError: the base, or the model whose place it takes, is answering.
+        """
         from . import tuning
 
         begin = time.perf_counter()
         request = tuning.as_trained(request)
         name = name or Path(request.adapter).expanduser().resolve().name
         with self._lock:
+            self._check_place(name, request)
             opened = self._base_for_adapters(dataclasses.replace(request, adapter="", engine="transformers"), name)
-            opened.engine, tuned = tuning.attach(opened.engine, name, request.adapter)
+            # The layers of the base are others afterwards, and no answer may go through them meanwhile.
+            if not opened.busy.acquire(blocking=False):
+                message = f"{opened.info.name} is answering another cell, and {name} shares its weights"
+                raise BusyError(message, "Run this one again when that has ended")
+            try:
+                opened.engine, tuned = tuning.attach(opened.engine, name, request.adapter)
+            finally:
+                opened.busy.release()
             before = self._models.get(name)
             if before is not None and not tuning.share(before.engine, tuned):
-                self.unload(name)
+                try:
+                    self.unload(name)
+                except BusyError:  # since it was looked at
+                    tuned.close()
+                    raise
             self._models.pop(name, None)  # the last one answers
             assert opened.origin is not None, "see _base_for_adapters"
             source, typed = opened.origin
             origin = (source, dataclasses.replace(typed, adapter=request.adapter))
             info = self._keep(name, tuned, origin, opened.stops)
             return dataclasses.replace(info, seconds=time.perf_counter() - begin)
+
+    def _check_place(self, name: str, request: ModelRequest) -> None:
+        """Whether a tuned model may take a name, before anything is opened for it."""
+        from .engines import resolve
+
+        before = self._models.get(name)
+        if before is None:
+            return
+        if before.busy.locked():
+            raise BusyError(f"{name} is answering another cell", "Run this one again when that has ended")
+        if name in self._open_as(resolve.resolve(request.model, revision=request.revision, known=self._models)):
+            raise InputError(f"{name} is the name of its base here", f"Take --as {name}-tuned")
 
     def _base_for_adapters(self, request: ModelRequest, adapter: str) -> OpenModel:
         """The base where it is open in a form that takes adapters; opened anew, under its old name, where not."""
@@ -399,7 +462,7 @@ class Session:
         for name in names:
             if tuning.takes_adapters(self._models[name].engine):
                 return self._models[name]
-        name = names[-1] if names else source.name if source.name not in self._models else f"{source.name}-base"
+        name = names[-1] if names else f"{source.name}-base" if source.name in {*self._models, adapter} else source.name
         self.load(request, name=name)
         if names:
             self._say(f"{name} is opened anew by transformers: {adapter} shares its weights")

@@ -21,7 +21,7 @@ from .errors import InputError, MissingPackageError, TrainingError
 from .finetuning.data import read_rows, understand
 from .finetuning.folders import ADAPTER, SPEC, TRAIN, VALID
 from .finetuning.jobs import Job, Jobs
-from .finetuning.memory import must_put_away, training_memory
+from .finetuning.memory import must_put_away, too_large, training_memory
 from .finetuning.rows import read
 from .finetuning.spec import Base, Decided, decide, read_base, read_spec
 from .prompts import templates
@@ -45,7 +45,12 @@ _TRIED = GenerationOptions(temperature=0.0, repetition_penalty=1.0, max_new_toke
 
 
 def plan(
-    request: TrainingRequest, rows: RowSource, *, adapt: bool = False, say: Callable[[str], None] = print
+    request: TrainingRequest,
+    rows: RowSource,
+    *,
+    adapt: bool = False,
+    held: Sequence[ModelInfo] = (),
+    say: Callable[[str], None] = print,
 ) -> Decided:
     """Find the base, read the rows, and decide everything that was left open. Starts nothing.
 
@@ -53,6 +58,7 @@ def plan(
         request: what to train and how.
         rows: on what.
         adapt: leave out quantization that this machine cannot do, and say so.
+        held: the open models, which can be put away.
         say: told in one line what takes long, and what was left out.
 
     Raises:
@@ -77,7 +83,17 @@ def plan(
     if adapt and device == "cpu" and request.quantization != "none":
         say(f"{request.quantization} needs a GPU here: the base is trained on as it is (--quantization none)")
         request = dataclasses.replace(request, quantization="none")
-    return decide(request, base, data, mixed=mixed, device=device)
+    decided = decide(request, base, data, mixed=mixed, device=device)
+    room = free_bytes(device) + sum(info.memory for info in _beside(decided.spec.device, held))
+    if warning := too_large(decided.spec, room):
+        report = dataclasses.replace(decided.report, warnings=(*decided.report.warnings, warning))
+        decided = dataclasses.replace(decided, report=report)
+    return decided
+
+
+def _beside(device: str, held: Sequence[ModelInfo]) -> list[ModelInfo]:
+    """The models that are in the memory in which a job trains."""
+    return [info for info in held if info.device.startswith("cuda") == (device == "cuda") and info.memory]
 
 
 def _base(request: TrainingRequest, say: Callable[[str], None]) -> tuple[Base, str]:
@@ -92,9 +108,11 @@ def _base(request: TrainingRequest, say: Callable[[str], None]) -> tuple[Base, s
     code = request.trust_remote_code
     model = ModelRequest(request.base, quantize="none", revision=request.revision, trust_remote_code=code)
     try:
-        prepared = transformers.prepare(source, model, say=say)
+        prepared = transformers.prepare(source, model, fits=False, say=say)
     except MissingPackageError as error:
-        raise MissingPackageError(error.message.split()[0], "finetune") from error
+        if error.extra != "transformers":
+            raise
+        raise MissingPackageError(error.package, "finetune") from error
     base = dataclasses.replace(
         read_base(prepared.folder, trust_remote_code=code),
         hub_id=MODELS[request.base].hub if request.base in MODELS else source.location if source.kind == "hub" else "",
@@ -120,7 +138,7 @@ def in_the_way(job: Job, held: Sequence[ModelInfo]) -> list[str]:
         held: the models.
     """
     spec = job.spec
-    there = [info for info in held if info.device.startswith("cuda") == (spec.device == "cuda") and info.memory]
+    there = _beside(spec.device, held)
     needed = must_put_away(sum(info.memory for info in there), training_memory(spec), free_bytes(spec.device))
     return [info.name for info in there] if needed else []
 
@@ -246,7 +264,8 @@ def try_out(tuned: Engine, run: TrainingRun, stop: threading.Event) -> Iterator[
     answers = [_said(engine, prompts, stop) for engine in (base, tuned)]
     for number, (kind, messages, expected) in enumerate(asked):
         if all(number in said for said in answers):
-            yield TriedOut(kind, messages[-1].content, expected, *(said[number] for said in answers))
+            (before, before_cut), (after, after_cut) = (said[number] for said in answers)
+            yield TriedOut(kind, messages[-1].content, expected, before, after, before_cut, after_cut)
 
 
 def _questions(folder: Path) -> Iterator[tuple[str, tuple[Message, ...], str]]:
@@ -262,7 +281,11 @@ def _questions(folder: Path) -> Iterator[tuple[str, tuple[Message, ...], str]]:
         yield "unrelated", (Message("user", question),), expected
 
 
-def _said(engine: SharedEngine, prompts: Sequence[Prompt], stop: threading.Event) -> dict[int, str]:
-    """The answers to those prompts that could be answered before a stop, by their numbers."""
+def _said(engine: SharedEngine, prompts: Sequence[Prompt], stop: threading.Event) -> dict[int, tuple[str, bool]]:
+    """The answers to those prompts that could be answered before a stop, by their numbers, and whether each was cut."""
     found = engine.stream_batch(prompts, _TRIED, stop)
-    return {number: chunk.text.strip() for number, chunk in found if isinstance(chunk, Chunk)}
+    return {
+        number: (chunk.text.strip(), chunk.stop_reason == "length")
+        for number, chunk in found
+        if isinstance(chunk, Chunk)
+    }

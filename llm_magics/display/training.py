@@ -67,6 +67,17 @@ def progress_line(run: TrainingRun) -> str:
     return printable(" · ".join([run.name, *figures(run)]))
 
 
+def ended_text(run: TrainingRun) -> str:
+    """Two lines on a job that ended while other cells ran: how, and what to type next.
+
+    Args:
+        run: the job as it ended.
+    """
+    ended = " · ".join([f"{run.name} on {run.base}", run.state, *figures(run)])
+    opens = f"%llm_load {run.name} opens it" if run.adapter else ""
+    return printable("\n".join(filter(None, [ended, "; ".join(filter(None, [_note(run), opens]))])))
+
+
 def data_html(data: TrainingData) -> str:
     """The card of what was understood of the rows, before anything runs.
 
@@ -155,14 +166,22 @@ def _kept_and_learnt(tried: Sequence[TriedOut]) -> list[str]:
 
 
 def _advice(tried: Sequence[TriedOut]) -> list[str]:
-    """What to do where little was learned, or much was forgotten."""
-    own = [one for one in tried if one.kind != "unrelated"]
+    """What to do where little was learned, or much was forgotten; of long answers, what the ✓ says."""
+    rows = [one for one in tried if one.kind != "unrelated"]
+    own = [one for one in rows if not one.too_long]  # of the others nobody knows how they would have gone on
     others = [one for one in tried if one.kind == "unrelated" and one.right_before]
     kept = sum(one.right_after for one in others)
     said = []
-    if own and not any(one.right_after for one in own):
+    if len(own) < len(rows):
+        longer = len(rows) - len(own)
+        said.append(
+            f"{longer} of the rows {'expects' if longer == 1 else 'expect'} more than was asked for: there ✓ "
+            "means that the answer begins as expected"
+        )
+    if own and not any(one.right_after for one in rows):
+        short = " with short answers" if len(own) < len(rows) else ""
         guessed = "; held-out rows with facts of their own cannot be guessed" if own[0].kind == "held out" else ""
-        said.append(f"none of the rows is known yet: take more --epochs{guessed}")
+        said.append(f"none of the rows{short} is known yet: take more --epochs{guessed}")
     if others and 2 * kept <= len(others):
         said.append("it has forgotten what its base knew: take fewer --epochs, a smaller --lr, or more rows")
     return said

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 import os
 import threading
 from collections.abc import Iterator, Sequence
@@ -35,7 +36,11 @@ class Adapters:
         self._engine = engine
         self._tuned: Any = None  # PEFT's view of the same model; None before the first adapter
         self._lock = threading.Lock()
-        self._open = {""}
+        # By their names, what PEFT calls them: it makes attributes of modules of that, and there a name such as
+        # ``train`` is taken and one with a dot is refused. The base has none.
+        self._open = {"": ""}
+        self._numbers = itertools.count(1)
+        self._closed: list[str] = []  # of those, what was closed while another answered
 
     @property
     def base(self) -> SharedEngine:
@@ -43,7 +48,7 @@ class Adapters:
         return SharedEngine(self._engine, self, "", self._engine.info())
 
     def add(self, name: str, folder: str) -> SharedEngine:
-        """Open an adapter; one of that name is replaced.
+        """Open an adapter. One of that name is replaced; it stays where the new one cannot be opened.
 
         Args:
             name: what the tuned model is called.
@@ -65,33 +70,41 @@ class Adapters:
                 "Give the folder adapter of a fine-tuning job",
             )
         with self._alone(name), quiet(), _one_line_errors(name, folder):
-            model = self._engine._model
-            if self._tuned is not None:
-                self._forget(name)
+            model, key = self._engine._model, f"adapter{next(self._numbers)}"
             before = model.get_memory_footprint()
             if self._tuned is None:
-                self._tuned = self._first(model, name, folder)
+                self._tuned = self._first(model, key, folder)
             else:
-                self._tuned.load_adapter(folder, adapter_name=name)
-            self._tuned.base_model.disable_adapter_layers()
+                self._another(key, folder)
             size = max(0, model.get_memory_footprint() - before)
-        self._open.add(name)
+            self._engine._prefixes.forget(name)
+            self._delete(self._open.get(name, ""))
+            self._open[name] = key
+            self._tuned.base_model.disable_adapter_layers()
         source = folder.removesuffix(f"{os.sep}adapter")  # of a job: its folder has the name that a person knows
         info = dataclasses.replace(self._engine.info(), name=name, source=source, memory=size)
         return SharedEngine(self._engine, self, name, info)
 
     @staticmethod
-    def _first(model: Any, name: str, folder: str) -> Any:
+    def _first(model: Any, key: str, folder: str) -> Any:
         """The model with its first adapter; where that does not fit, the model is left without any."""
         from peft import PeftConfig, PeftModel
 
-        tuned = PeftModel(model, PeftConfig.from_pretrained(folder), adapter_name=name)
+        tuned = PeftModel(model, PeftConfig.from_pretrained(folder), adapter_name=key)
         try:
-            tuned.load_adapter(folder, adapter_name=name)
+            tuned.load_adapter(folder, adapter_name=key)
         except BaseException:
             tuned.unload()  # its matrices would be in the way of every answer of the base
             raise
         return tuned.eval()
+
+    def _another(self, key: str, folder: str) -> None:
+        """One more adapter; of one that does not fit nothing is left."""
+        try:
+            self._tuned.load_adapter(folder, adapter_name=key)
+        except BaseException:
+            self._delete(key)
+            raise
 
     @contextlib.contextmanager
     def switched_to(self, name: str) -> Iterator[None]:
@@ -105,7 +118,7 @@ class Adapters:
                 yield
                 return
             tuner = self._tuned.base_model
-            self._tuned.set_adapter(name)
+            self._tuned.set_adapter(self._open[name])
             tuner.enable_adapter_layers()
             try:
                 yield
@@ -119,21 +132,25 @@ class Adapters:
         try:
             yield
         finally:
-            self._lock.release()
+            try:
+                while self._closed:
+                    self._delete(self._closed.pop())
+            finally:
+                self._lock.release()
 
-    def _forget(self, name: str) -> None:
-        self._engine._prefixes.forget(name)
-        if name in self._tuned.peft_config:
-            self._tuned.delete_adapter(name)
+    def _delete(self, key: str) -> None:
+        if self._tuned is not None and key in self._tuned.peft_config:
+            with quiet():  # PEFT says which adapter it takes for the active one now; each answer switches its own on
+                self._tuned.delete_adapter(key)
 
     def close(self, name: str) -> None:
-        """Close one of the models; the weights are freed with the last."""
+        """Close one of the models; the weights are freed with the last. Where another answers meanwhile, this one's
+        adapter is freed when that has ended."""
         if name not in self._open:
             return
-        self._open.discard(name)
-        if name:
-            with self._alone(name):
-                self._forget(name)
+        self._closed.append(self._open.pop(name))
+        with contextlib.suppress(BusyError), self._alone(name):
+            pass
         if not self._open:
             self._tuned = None
             self._engine.close()

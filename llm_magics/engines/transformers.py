@@ -85,6 +85,7 @@ def prepare(
     request: ModelRequest,
     *,
     coming_back: int = 0,
+    fits: bool = True,
     say: Callable[[str], None] = lambda line: None,
 ) -> Prepared:
     """Do everything that can fail before memory is taken: fetch or unpack, check files and sizes.
@@ -93,6 +94,7 @@ def prepare(
         source: where the model lies, from ``resolve``.
         request: how to load it.
         coming_back: bytes of a model that is closed before this one is loaded.
+        fits: whether it has to fit in what is free; not where another process opens it, and later.
         say: told in one line what takes long.
 
     Raises:
@@ -110,7 +112,8 @@ def prepare(
         if quantize == "auto":
             tight = device.startswith("cuda") and weights.bytes("none", dtype) > free_bytes(device) + coming_back
             quantize = "nf4" if tight else "none"
-        check_fits(source.name, weights, quantize, dtype, device, coming_back)
+        if fits:
+            check_fits(source.name, weights, quantize, dtype, device, coming_back)
 
     if quantize in ("nf4", "int8"):
         _quantization(quantize)  # bitsandbytes may be missing: better known now

@@ -187,12 +187,27 @@ def _unknown(table: Table) -> InputError:
             f"the first line of {table.source} names its columns, and here it is an example",
             "Put a line prompt,completion above it",
         )
-    longest = sorted(table.columns, key=lambda name: -sum(len(_words(row.get(name))) for row in table.rows[:20]))[:2]
-    first, second = (shlex.quote(name) for name in table.columns if name in longest)
+    lengths = {name: sum(_length(row.get(name)) for row in table.rows[:20]) for name in table.columns}
+    longest = sorted(filter(lengths.__getitem__, lengths), key=lambda name: -lengths[name])[:2]
+    named = [shlex.quote(name) for name in table.columns if name in longest]
+    if len(named) < 2:
+        whole = f", or type --text-column {named[0]} if it holds whole texts" if named else ""
+        return InputError(
+            f"{table.source} has {_names(table)}: no two of them hold texts, a question and its answer",
+            f"Give columns such as prompt and completion{whole}",
+        )
     return InputError(
         f"{table.source} has {_names(table)}: which is the question and which the answer is not known",
-        f"Type for example --prompt-column {first} --completion-column {second}",
+        f"Type for example --prompt-column {named[0]} --completion-column {named[1]}",
     )
+
+
+def _length(cell: Any) -> int:
+    """Characters of the text of a cell; 0 where it holds what is no text, such as a list."""
+    try:
+        return len(_words(cell))
+    except _Unusable:
+        return 0
 
 
 def _check_named(table: Table, trainer: str, prompt: str, completion: str, text: str) -> None:
@@ -266,10 +281,24 @@ def _conversation(cell: Any) -> Row:
         turns.pop()
     if not turns:
         raise _Unusable("without an answer")
+    _check_complete(turns)
     return Row(tuple(turns))
 
 
+def _check_complete(turns: Sequence[Message]) -> None:
+    """Refuse a conversation with a gap: an answer to nothing has no tokens, and no template takes two questions.
+
+    Raises:
+        _Unusable: a turn says nothing, or the first one is an answer.
+    """
+    if not all(turn.content for turn in turns):
+        raise _Unusable("empty")
+    if not turns or turns[0].role == "assistant":
+        raise _Unusable("without a question")
+
+
 def _turns(cell: Any) -> list[Message]:
+    """The turns of a list of them, those that say nothing too, but for a system turn: it then is as good as none."""
     turns = []
     for turn in cell if isinstance(cell, Sequence) else ():
         if not isinstance(turn, Mapping):
@@ -278,7 +307,7 @@ def _turns(cell: Any) -> list[Message]:
         content = _words(turn.get("content", turn.get("value")))
         if role is None:
             raise _Unusable(f"role {turn.get('role', turn.get('from'))}")
-        if content:
+        if content or role != "system":
             turns.append(Message(cast(Role, role), content))
     return turns
 
@@ -328,8 +357,9 @@ def _preference(row: Mapping[str, Any], *, lower: Mapping[str, str]) -> Row:
     else:
         begin = _turns(prompt) if isinstance(prompt, list) else [Message("user", _words(prompt))]
     chosen, rejected = _words(chosen), _words(rejected)
-    if not chosen or not rejected or not begin or not begin[-1].content:
+    if not chosen or not rejected:
         raise _Unusable("empty")
+    _check_complete(begin)
     if chosen == rejected:
         raise _Unusable("chosen and rejected the same")
     return Row(tuple(begin), chosen=chosen, rejected=rejected)

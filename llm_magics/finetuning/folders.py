@@ -12,7 +12,6 @@ adapter/         what it came to; merged/ the same as a model of its own
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import secrets
@@ -40,6 +39,8 @@ def alone(lock: Path) -> Iterator[None]:
     Args:
         lock: a file for this alone.
     """
+    import fcntl  # Windows has none, where models are opened all the same
+
     lock.parent.mkdir(parents=True, exist_ok=True)
     with lock.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)  # given back by the system where this process is killed

@@ -19,11 +19,14 @@ from pathlib import Path
 from types import ModuleType
 
 from ..errors import Interrupted, TrainingError, did_you_mean
-from ..values.training import TrainingEvent, TrainingRequest, TrainingRun, TrainingState
+from ..values.training import TrainingEvent, TrainingRun, TrainingState
 from . import autotrain, folders, processes, trl
+from .events import FILE as EVENTS
 from .events import EventLog, EventReader, read_events
 from .spec import Decided, TrainingSpec, read_spec
 
+_WITHOUT_A_WORD = f"its process is gone without a word; {folders.LOG} in its folder may tell why"
+_GONE = 600.0  # seconds without an event, after which a job that cannot be seen is taken for gone
 PATIENCE = 60.0  # seconds for the step that is running, at least
 _ENDS: dict[str, TrainingState] = {"end": "done", "stopped": "stopped", "error": "failed"}
 _REPLACED, _NEW = ".replaced", ".new"
@@ -60,7 +63,7 @@ class Jobs:
     @property
     def names(self) -> list[str]:
         """The names of the jobs, the one that was started last at the end."""
-        return [spec.request.name for _, spec in self._readable()]
+        return [path.name for path, _ in self._readable()]
 
     def _readable(self) -> Iterator[tuple[Path, TrainingSpec]]:
         """The jobs' folders with their specs, the one that was started last at the end."""
@@ -98,34 +101,40 @@ class Jobs:
         spec, name = decided.spec, decided.spec.request.name
         _backend(spec).check(spec)
         job, new = Job(self.root / name), Job(self.root / _NEW / name)
-        try:
-            with self._alone(name):
-                if job.running:
-                    raise TrainingError(
-                        f"{name} is being trained already",
-                        f"Type %llm_finetune --status, or %llm_finetune --stop {name}",
-                    )
-                # What can fail comes before the earlier job of that name is put aside.
-                _check_disk(spec, self.root)
-                environment = _environment(spec)
-                shutil.rmtree(new.folder, ignore_errors=True)
-                new.write(decided)
-                self._set_aside(job.folder)
-                new.folder.rename(job.folder)
-                job.launch(environment)
-        except OSError as error:
-            raise TrainingError(
-                f"{job.folder} cannot be written: {error.strerror or error}",
-                "Free some disk, or work in another folder",
-            ) from error
+        with _writing(job.folder), self._alone(name):
+            if job.running:
+                raise TrainingError(
+                    f"{name} is being trained already",
+                    f"Type %llm_finetune --status, or %llm_finetune --stop {name}",
+                )
+            # What can fail comes before the earlier job of that name is put aside.
+            _check_disk(spec, self.root)
+            environment = _environment(spec)
+            shutil.rmtree(new.folder, ignore_errors=True)
+            new.write(decided)
+            self._set_aside(job.folder)
+            new.folder.rename(job.folder)
+            job.launch(environment)
         return job
+
+    def check(self, decided: Decided) -> None:
+        """Raise where a job cannot be started on this machine.
+
+        Args:
+            decided: from ``spec.decide``.
+
+        Raises:
+            MissingPackageError: what the back end needs is not installed.
+            TrainingError: the back end cannot do it.
+        """
+        _backend(decided.spec).check(decided.spec)
 
     def resume(
         self,
         decided: Decided | None = None,
         *,
         name: str = "",
-        typed: TrainingRequest | None = None,
+        typed: Mapping[str, object] | None = None,
         background: bool | None = None,
     ) -> Job:
         """Go on from the last checkpoint; from the beginning where there is none. A job that runs is found again.
@@ -133,11 +142,12 @@ class Jobs:
         Args:
             decided: what was typed with ``--resume``, if anything was; it has to be the same job.
             name: the job; unless given one that runs, else the last that is not done.
-            typed: options that were typed beside its name, nothing decided; they have to be the job's.
+            typed: fields of its request that were typed beside its name; they have to be the job's.
             background: whether it goes on where nobody watches; as before unless given.
 
         Raises:
-            TrainingError: no such job, it is done, or its data or options have changed.
+            TrainingError: no such job, it is done, its data or options have changed, or the disk is too small.
+            MissingPackageError: what the back end needs is not installed.
         """
         job = self.find(decided.spec.request.name if decided else name or "".join(self.unfinished()[-1:]))
         run = job.run()
@@ -152,16 +162,18 @@ class Jobs:
         if changed:
             raise TrainingError(
                 f"{run.name} cannot be resumed: {'; '.join(changed)}",
-                "Type %llm_finetune --resume alone, or the line without --resume to train anew",
+                f"Type %llm_finetune {run.name} --resume alone, or the line without --resume to train anew",
             )
         if decided is not None:
             background = decided.spec.request.background or None
-        if background is not None:
-            job.keep_background(background)
         _backend(spec).check(spec)
-        with self._alone(run.name):
-            if not job.running:
-                job.launch(_environment(spec))
+        with _writing(job.folder):
+            if background is not None:
+                job.keep_background(background)
+            with self._alone(run.name):
+                if not job.running:
+                    _check_disk(spec, self.root)
+                    job.launch(_environment(spec))
         return job
 
     def opens_earlier(self, name: str) -> str:
@@ -173,12 +185,23 @@ class Jobs:
         Returns:
             A line for ``%llm_load``; empty where there is no such model.
         """
-        aside = self.root / _REPLACED / name
-        run = Job(aside).run() if (aside / folders.SPEC).is_file() else None
-        if run is None or not run.adapter:
-            return ""
-        where = shlex.quote(os.path.relpath(aside))
-        return f"%llm_load {shlex.quote(run.base)} --adapter {where} --as {name}-earlier"
+        for aside in (self.root / _REPLACED / name, self._unfinished(name)):
+            run = Job(aside).run() if (aside / folders.SPEC).is_file() else None
+            if run is not None and run.adapter:
+                where = shlex.quote(os.path.relpath(aside))
+                return f"%llm_load {shlex.quote(run.base)} --adapter {where} --as {name}-earlier"
+        return ""
+
+    def was_killed(self, decided: Decided) -> TrainingRun | None:
+        """The same job as one that is to be started, where it is there and was killed: nobody wanted its end.
+
+        Args:
+            decided: from ``spec.decide``.
+        """
+        name = decided.spec.request.name
+        run = self.find(name).run() if name in self.names else None
+        same = run is not None and not read_spec(self.root / name).changes(decided.spec)
+        return run if run is not None and run.state == "killed" and same else None
 
     def _alone(self, name: str) -> contextlib.AbstractContextManager[None]:
         """Two notebooks that start one job at once would train in one folder: the second waits, and sees the first."""
@@ -197,12 +220,18 @@ class Jobs:
         if folder.exists():
             if any(folder.iterdir()) and not (folder / folders.SPEC).is_file():
                 raise TrainingError(f"{folder} holds something else", "Take another --name")
-            # A start that came to nothing does not take the place of a model, and may hold checkpoints.
-            whole = (folder / folders.ADAPTER).is_dir()
-            aside = self.root / _REPLACED / (folder.name if whole else f"{folder.name}.unfinished")
+            # What did not come to its end takes the place of no model, nor of what came further.
+            unfinished, run = self._unfinished(folder.name), Job(folder).run()
+            aside = self.root / _REPLACED / folder.name if run.state == "done" else unfinished
+            if aside == unfinished and (aside / folders.SPEC).is_file() and Job(aside).run().step > run.step:
+                shutil.rmtree(folder)
+                return
             shutil.rmtree(aside, ignore_errors=True)
             aside.parent.mkdir(exist_ok=True)
             folder.rename(aside)
+
+    def _unfinished(self, name: str) -> Path:
+        return self.root / _REPLACED / f"{name}.unfinished"
 
 
 class Job:
@@ -258,7 +287,7 @@ class Job:
         """The processes that train or trained it; None before the first."""
         try:
             record = json.loads((self.folder / folders.PROCESS).read_text(encoding="utf-8"))
-            return processes.Group(int(record["pid"]), str(record["born"]))
+            return processes.Group(int(record["pid"]), str(record["born"]), str(record.get("host", "")))
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
@@ -269,8 +298,10 @@ class Job:
 
     @property
     def running(self) -> bool:
-        """Whether any process of it runs."""
+        """Whether any process of it runs. On another machine, as far as its events tell."""
         group = self.group
+        if group is not None and processes.elsewhere(group):
+            return not _silent(self.folder)
         return group is not None and processes.alive(group)
 
     @property
@@ -291,10 +322,10 @@ class Job:
         latest = events[max((at for at, event in enumerate(events) if event.kind == "start"), default=0) :]
         last = next((event for event in reversed(latest) if event.kind in _ENDS), None)
         state: TrainingState = _ENDS[last.kind] if last else "running" if running else "killed"
-        text = last.text if last else "" if running else "its process is gone without a word"
+        text = last.text if last else "" if running else _WITHOUT_A_WORD
         adapter, merged = self.folder / folders.ADAPTER, self.folder / folders.MERGED
         return TrainingRun(
-            name=spec.request.name,
+            name=self.folder.name,  # of a copied folder too
             state=state,
             base=spec.request.base,
             folder=str(self.folder),
@@ -338,6 +369,12 @@ class Job:
             How it stands then.
         """
         group = self.group
+        if group is not None and processes.elsewhere(group):
+            self.ask_to_stop()
+            raise TrainingError(
+                f"{self.folder.name} runs on {group.host}, and ends there after its step",
+                f"%llm_finetune --status {self.folder.name} shows when",
+            )
         if group is not None and processes.alive(group):
             alone = bool(self.elsewhere)  # there is nobody who looks for the file, and nothing to save
             self.ask_to_stop()
@@ -376,8 +413,32 @@ def _environment(spec: TrainingSpec) -> dict[str, str]:
 
 
 def _longest_step(events: tuple[TrainingEvent, ...]) -> float:
-    times = [event.time for event in events if event.kind in ("begin", "step")]
-    return max((later - earlier for earlier, later in itertools.pairwise(times)), default=0.0)
+    marks = [event for event in events if event.kind in ("begin", "step")]
+    pairs = itertools.pairwise(marks)  # a pause before a job goes on again is no step
+    return max((later.time - earlier.time for earlier, later in pairs if later.kind == "step"), default=0.0)
+
+
+@contextlib.contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    """One line where the disk refuses.
+
+    Args:
+        folder: of the job.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise TrainingError(
+            f"{folder} cannot be written: {error.strerror or error}", "Free some disk, or work in another folder"
+        ) from error
+
+
+def _silent(folder: Path) -> bool:
+    """Whether a job on another machine has written its end, or nothing for so long that it is gone."""
+    events = read_events(folder)
+    last = next((event.kind for event in reversed(events) if event.kind in ("start", *_ENDS)), "start")
+    pause = time.time() - (folder / EVENTS).stat().st_mtime
+    return last != "start" or pause > max(_GONE, 5 * _longest_step(events))
 
 
 def _check_disk(spec: TrainingSpec, root: Path) -> None:

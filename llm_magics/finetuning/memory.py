@@ -39,6 +39,23 @@ def training_memory(spec: TrainingSpec) -> int:
     return int(weights + adapter + activations + _words(spec, texts * (1 if request.trainer == "sft" else 2)))
 
 
+def too_large(spec: TrainingSpec, room: int) -> str:
+    """Why a job may not fit at all, in a line for a person; empty where it does.
+
+    Args:
+        spec: the job.
+        room: bytes that are free in its memory, with what can be put away.
+    """
+    needed = training_memory(spec)
+    if needed <= room:
+        return ""
+    smaller = "-q nf4, " if spec.device == "cuda" and spec.request.quantization == "none" else ""
+    return (
+        f"it takes about {needed / 1e9:.1f} GB while it trains, and {room / 1e9:.1f} GB can be had: "
+        f"take {smaller}a smaller --batch-size with --gradient-accumulation, or a smaller --max-length"
+    )
+
+
 def _words(spec: TrainingSpec, tokens: int) -> int:
     """Bytes of the words' weights (logits) at so many tokens."""
     words = spec.base.vocabulary

@@ -1,6 +1,7 @@
 """Groups of processes that outlive the notebook that started them: found again, asked to end, and ended.
 
-A group is known by its first process: its number and its birth, since the system gives numbers out again.
+A group is known by its first process: its number and its birth, since the system gives numbers out again. Where a
+folder is shared by several machines, it is known there too, and neither seen nor ended.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
@@ -24,10 +26,12 @@ class Group:
     Attributes:
         pid: its number, which is the group's too.
         born: what tells it from another process of its number, from ``_birth``.
+        host: name of the machine that it runs on; empty where it was noted by a version that kept none: this one.
     """
 
     pid: int
     born: str
+    host: str = ""
 
 
 def start(command: Sequence[str], environment: Mapping[str, str], log: Path, folder: Path) -> Group:
@@ -49,12 +53,28 @@ def start(command: Sequence[str], environment: Mapping[str, str], log: Path, fol
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-    return Group(process.pid, _birth(process.pid) or f"{_boot()} gone")
+    return Group(process.pid, _birth(process.pid) or f"{_boot()} gone", socket.gethostname())
+
+
+def elsewhere(group: Group) -> bool:
+    """Whether a group was started on another machine, or in another container, of which nothing can be seen here.
+
+    A machine may be called otherwise than before, as laptops are in another network: what runs here is not elsewhere.
+
+    Args:
+        group: from ``start``, on any machine.
+    """
+    return group.host not in ("", socket.gethostname()) and _birth(group.pid) != group.born
 
 
 def alive(group: Group) -> bool:
-    """Whether any process of the group still runs. One that has ended and is not collected yet does not count."""
-    return bool(_members(group))
+    """Whether any process of the group still runs. One that has ended and is not collected yet does not count.
+
+    Args:
+        group: from ``start``. One that is ``elsewhere`` counts as one that runs: what was taken for dead there would be
+            started a second time in the same folder. Whether it has ended its own files have to tell.
+    """
+    return elsewhere(group) or bool(_members(group))
 
 
 def _members(group: Group) -> list[int]:
@@ -102,7 +122,7 @@ def _birth(pid: int) -> str:
 
 
 def wait(group: Group, seconds: float) -> bool:
-    """Wait until the group has ended, at most so many seconds.
+    """Wait until the group has ended, at most so many seconds. One that is ``elsewhere`` is not seen to end.
 
     Returns:
         Whether it has ended.
@@ -116,12 +136,15 @@ def wait(group: Group, seconds: float) -> bool:
 
 
 def end(group: Group, *, patience: float) -> None:
-    """End a group: SIGINT, then SIGTERM, then SIGKILL. Afterwards nothing of it runs.
+    """End a group: SIGINT, then SIGTERM, then SIGKILL. Afterwards nothing of it runs. One that is ``elsewhere`` gets no
+    signal: its number means another process here.
 
     Args:
         group: from ``start``.
         patience: seconds after SIGINT; SIGTERM is given a third of them.
     """
+    if elsewhere(group):
+        return
     for number, seconds in ((signal.SIGINT, patience), (signal.SIGTERM, patience / 3), (signal.SIGKILL, 10.0)):
         if not alive(group):
             return

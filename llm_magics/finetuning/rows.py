@@ -1,4 +1,4 @@
-"""From files, folders, Hub ids and variables to rows: one dict a row, cells as they are.
+"""From files, folders, Hub ids and variables to rows: one dict a row, of plain Python values.
 
 What the columns mean is decided in ``data``.
 """
@@ -8,8 +8,9 @@ from __future__ import annotations
 import csv
 import io
 import json
-import math
+import os
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,14 +64,15 @@ def read(source: object, name: str = "", *, limit: int = 0) -> Table:
 
 
 def _read_named(source: str, limit: int) -> Table:
-    path = Path(source).expanduser()
-    if path.is_dir():
+    path = Path(os.path.expanduser(source))  # not Path's own, which raises where ~name is nobody here
+    if os.path.isdir(path):  # not Path's own, which raises where a name is too long
         path = _in_folder(path)
-    if path.is_file():
+    if os.path.isfile(path):
         return _table(str(path), _from_file(path))
-    if not path.suffix and _HUB_ID.fullmatch(source) and not source.startswith("."):
+    # Of a file's endings only those of rows: an id may hold a version, such as OpenHermes-2.5.
+    if path.suffix.lower() not in SUFFIXES and _HUB_ID.fullmatch(source) and not source.startswith("."):
         return _table(source, _from_hub(source, limit))
-    near = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
+    near = [entry.name for entry in path.parent.iterdir()] if os.path.isdir(path.parent) else []
     raise InputError(
         f"there is no file or folder {source}",
         did_you_mean(path.name, near) or "Give a .csv, .jsonl or .parquet file, or a variable",
@@ -78,7 +80,7 @@ def _read_named(source: str, limit: int) -> Table:
 
 
 def _table(source: str, rows: Iterable[dict[str, Any]]) -> Table:
-    kept = tuple(rows)
+    kept = tuple({name: _plain(cell) for name, cell in row.items()} for row in rows)
     columns = tuple(dict.fromkeys(name for row in kept for name in row))
     return Table(source, columns, kept)
 
@@ -125,6 +127,7 @@ def _csv(text: str, name: str, suffix: str) -> Iterator[dict[str, Any]]:
     try:
         if text.lstrip().startswith(("{", "[{")):
             raise InputError(f"{name} holds JSON", f"Call it {Path(name).stem}.jsonl")
+        _check_distinct(name, reader.fieldnames or ())
         for row in reader:
             if None in row:
                 raise InputError(
@@ -136,6 +139,13 @@ def _csv(text: str, name: str, suffix: str) -> Iterator[dict[str, Any]]:
         raise InputError(
             f"{name} cannot be read after line {reader.line_num}: {error}", "Save it as CSV anew"
         ) from error
+
+
+def _check_distinct(source: str, columns: Iterable[object]) -> None:
+    """Refuse columns of the same name, of which a row would keep the last without a word."""
+    for column, count in Counter(map(str, columns)).items():
+        if count > 1 and column:  # Excel leaves columns without a name behind the last one, and without cells
+            raise InputError(f"{source} has {count} columns that are called {column}", "Rename or delete all but one")
 
 
 def _delimiter(text: str) -> str:
@@ -182,6 +192,7 @@ def _parquet(path: Path) -> list[dict[str, Any]]:
     except ImportError as error:
         raise MissingPackageError("pyarrow", "finetune") from error
     try:
+        _check_distinct(path.name, pyarrow.parquet.read_schema(path).names)
         rows: list[dict[str, Any]] = pyarrow.parquet.read_table(path).to_pylist()
     except (pyarrow.ArrowException, OSError) as error:
         reason = str(error).splitlines()[0][:120]
@@ -198,11 +209,13 @@ def _from_hub(name: str, limit: int) -> Iterable[dict[str, Any]]:
         raise MissingPackageError("datasets", "finetune") from error
     try:
         found = load_dataset(name, split=f"train[:{limit}]" if limit else "train")
-    except (ConnectionError, HfHubHTTPError, DatasetsError, OSError, ValueError) as error:
+    except (ConnectionError, HfHubHTTPError, DatasetsError, OSError, ValueError, RuntimeError) as error:
+        # RuntimeError: the data set is made by a Python script, which the library does not run.
+        remedy = "Look at the spelling and the network" if not isinstance(error, RuntimeError) else "Take another one"
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
         raise InputError(
             f"{name} is no file here and cannot be had from the Hugging Face Hub: {reason}",
-            "Look at the spelling and the network, or give a file",
+            f"{remedy}, or give a file",
         ) from error
     rows: list[dict[str, Any]] = found.to_list()
     return rows
@@ -210,7 +223,8 @@ def _from_hub(name: str, limit: int) -> Iterable[dict[str, Any]]:
 
 def _from_value(value: Any, name: str) -> list[dict[str, Any]]:
     if hasattr(value, "to_dict") and hasattr(value, "columns"):  # a DataFrame of pandas
-        return [{str(key): _plain(cell) for key, cell in row.items()} for row in value.to_dict("records")]
+        _check_distinct(name, value.columns)
+        return [{str(key): cell for key, cell in row.items()} for row in value.to_dict("records")]
     if hasattr(value, "to_list") and hasattr(value, "column_names"):  # a Dataset of the Hub's library
         return list(value.to_list())
     if isinstance(value, Mapping):
@@ -243,11 +257,23 @@ def _item(item: Any, name: str) -> dict[str, Any]:
 
 
 def _plain(cell: Any) -> Any:
-    """A cell of pandas with lists in place of arrays, as Parquet files have them, and None in place of NaN."""
-    if hasattr(cell, "tolist"):
+    """A cell with lists in place of arrays and tuples, and None in place of what stands for a missing one."""
+    if isinstance(cell, str):
+        return cell
+    if hasattr(cell, "tolist"):  # of NumPy, pandas or PyTorch
         cell = cell.tolist()
-    if isinstance(cell, list):
+    if isinstance(cell, list | tuple):
         return [_plain(part) for part in cell]
-    if isinstance(cell, dict):
+    if isinstance(cell, Mapping):
         return {key: _plain(part) for key, part in cell.items()}
-    return None if isinstance(cell, float) and math.isnan(cell) else cell
+    return None if _is_missing(cell) else cell
+
+
+def _is_missing(cell: Any) -> bool:
+    """Whether a cell is one of the values that are not equal to themselves: NaN, or pandas' NaT and NA."""
+    try:
+        return bool(cell != cell)
+    except (TypeError, ArithmeticError):  # NA and Decimal's sNaN refuse to say
+        return True
+    except ValueError:  # compares part by part
+        return False

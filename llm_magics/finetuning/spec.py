@@ -12,7 +12,7 @@ import importlib.resources
 import json
 import math
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -119,7 +119,7 @@ class TrainingSpec:
         Args:
             other: a later request for the same job.
         """
-        changed = _changed(self.request, other.request)
+        changed = _changed(self.request, dataclasses.asdict(other.request))
         same_file = self.request.chat_template == other.request.chat_template
         if same_file and self.base.chat_template != other.base.chat_template:
             changed.append(f"the chat template {self.request.chat_template} has changed")
@@ -127,22 +127,20 @@ class TrainingSpec:
             changed.append(f"the data has changed ({self.rows} rows then, {other.rows} now)")
         return tuple(changed)
 
-    def contradicted(self, typed: TrainingRequest) -> tuple[str, ...]:
-        """What was typed beside ``--resume`` and is not so in this job, in words; what was left out is as it was.
+    def contradicted(self, typed: Mapping[str, object]) -> tuple[str, ...]:
+        """What was typed beside ``--resume`` and is not so in this job, in words.
 
         Args:
-            typed: a request with nothing decided.
+            typed: fields of the request that were typed; what was left out is as it was.
         """
-        untyped = dataclasses.asdict(TrainingRequest(typed.name, ""))
-        left_out = [name for name, value in untyped.items() if getattr(typed, name) == value]
-        return tuple(_changed(self.request, typed, but=left_out))
+        return tuple(_changed(self.request, typed))
 
 
-def _changed(before: TrainingRequest, after: TrainingRequest, *, but: Sequence[str] = ()) -> list[str]:
+def _changed(before: TrainingRequest, after: Mapping[str, object]) -> list[str]:
     found = []
-    for name in (field.name for field in dataclasses.fields(TrainingRequest)):
-        was, now = getattr(before, name), getattr(after, name)
-        if was != now and name != "background" and name not in but:
+    for name, now in after.items():
+        was = getattr(before, name)
+        if was != now and name not in ("background", "name"):
             found.append(f"{name.replace('_', ' ')} was {_plain(was)} and is {_plain(now)}")
     return found
 

@@ -30,6 +30,8 @@ def check(spec: TrainingSpec) -> None:
     for package in ("torch", "transformers", "trl", "peft", "datasets"):
         if find_spec(package) is None:
             raise MissingPackageError(package, "finetune")
+    if spec.request.quantization != "none" and find_spec("bitsandbytes") is None:
+        raise MissingPackageError("bitsandbytes", "quantization")
 
 
 def command(spec: TrainingSpec, folder: Path) -> list[str]:

@@ -23,7 +23,7 @@ _VALUES = {
 _SWITCHES = {
     "train": (), "use-peft": (), "peft": (), "use-int4": ("--quantization", "nf4"),
     "use-int8": ("--quantization", "int8"), "merge-adapter": ("--merge-adapter",), "text-generation": (),
-    "disable-gradient-checkpointing": (),
+    "disable-gradient-checkpointing": (), "unsloth": (),
 }  # fmt: skip
 _QUANTIZATIONS = {"int4": "nf4"}
 # These are left out: what they ask for is done otherwise here, or always.
@@ -91,7 +91,7 @@ def _translated(word: str, flag: str, rest: Iterator[str]) -> tuple[list[str], l
     name, _, value = word.partition("=")
     if flag in _SWITCHES:
         ours = list(_SWITCHES[flag])
-        return ours, [(word, " ".join(ours) or "always so")]
+        return ours, [(word, " ".join(ours) or ("left out" if flag in _LEFT_OUT else "always so"))]
     if flag not in _VALUES and flag not in _LEFT_OUT:
         return [word], []
     value = value or next(rest, "")

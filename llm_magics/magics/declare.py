@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 import contextlib
 import functools
+import os
 import re
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError, Interrupted, LLMMagicsError, did_you_mean, own_names, release
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 Method = Callable[..., Any]
 _MAGIC_LINE = re.compile(r"(?m)^%%(\w+)")
+_ROWS = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet")  # endings of files of rows
 _PART = re.compile(r"(?P<whole>[^\W\d][\w.]*)\[(?P<key>[^]'\"]+)\]")
 
 
@@ -125,13 +127,23 @@ class MagicGroup:
         Raises:
             InputError: a name that is neither.
         """
-        there, known = Path(name).expanduser().exists(), self.shell.user_ns
+        # os.path's own: those of Path raise where ~name is nobody here, or a name is too long.
+        there, known = os.path.exists(os.path.expanduser(name)), self.shell.user_ns
         if not there and name.partition(".")[0].partition("[")[0] in known:
-            return self.variable(name), True
+            try:
+                return self.variable(name), True
+            except InputError as error:
+                no_part = isinstance(error.__context__, AttributeError)
+                if not no_part or PurePath(name).suffix.lower() not in _ROWS:
+                    raise
+                return name, False  # facts.csv, and there is a variable facts
         if not there and name.isidentifier():
             near = did_you_mean(name, own_names(known))
             raise InputError(f"there is no variable or file {name}", near or hint)
         return name, False
+
+    def open(self) -> None:
+        """Say what there is already when the extension is loaded."""
 
     def close(self) -> None:
         """End what it keeps open when the extension is unloaded."""

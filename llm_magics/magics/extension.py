@@ -11,7 +11,7 @@ from ..settings import load_settings
 from .completion import Completion
 from .declare import Declared, Method
 from .evaluation import EvaluationMagics
-from .finetuning import FinetuningMagics, unattended
+from .finetuning import FinetuningMagics
 from .input_lines import InputLines
 from .model import ModelMagics
 from .notebook import NotebookMagics
@@ -70,8 +70,8 @@ class Extension:
         self._shell.Completer.custom_matchers.append(self._completion)
         atexit.register(self.session.close)
         self._register()
-        if line := unattended(self.session):
-            print(line)
+        for group in self._groups:
+            group.open()
 
     def unload(self) -> None:
         """Undo ``load``; magics of others that had our names are theirs again."""

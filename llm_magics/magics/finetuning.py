@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -14,6 +15,7 @@ from ..display.formatters import mark_shown
 from ..errors import InputError
 from ..session import Session
 from ..settings import JOBS_FOLDER
+from .background import BackgroundJobs
 from .declare import MagicGroup, magic
 from .parsing import Parser, comma_list, number, one_of, whole_number
 
@@ -33,6 +35,8 @@ class FinetuneParser(Parser):
         translated = translate(words)
         args = super().parse_words(translated.words, fill)
         args.translated, args.is_autotrains = translated.changes, translated.is_autotrains
+        flags = {word.partition("=")[0] for word in translated.words}
+        args.typed = [action.dest for action in self.options if flags.intersection(action.option_strings)]
         return args
 
 
@@ -63,8 +67,14 @@ def _options(parser: Parser) -> None:
 def _add_training(parser: Parser) -> None:
     add = parser.add_argument_group("training").add_argument
     add("--trainer", type=one_of("sft", "dpo", "orpo"), default="sft", metavar="WAY", help="sft; dpo or orpo for pairs")
-    add("--epochs", type=number("3"), metavar="N", help="how often every row is seen; 4 or 3 unless given")
-    add("--lr", type=number("2e-4"), metavar="RATE", help="learning rate; from the base's size unless given")
+    add("--epochs", type=number("3"), metavar="N", help="how often every row is seen; 4, 3 or 1 unless given")
+    add(
+        "--lr",
+        dest="learning_rate",
+        type=number("2e-4"),
+        metavar="RATE",
+        help="learning rate; from the base's size unless given",
+    )
     add("--batch-size", type=whole_number("4", 1), metavar="N", help="rows that are read at once; 4 unless given")
     add("--gradient-accumulation", type=whole_number("4", 1), default=1, metavar="N", help="batches that make a step")
     add("--lora-r", type=whole_number("16", 1), default=16, metavar="R", help="rank of the adapter; 16 unless given")
@@ -91,6 +101,26 @@ def _add_training(parser: Parser) -> None:
 class FinetuningMagics(MagicGroup):
     """Fine-tuning."""
 
+    def __init__(self, shell: Any, session: Session) -> None:
+        super().__init__(shell, session)
+        self._background = BackgroundJobs(shell)
+
+    def open(self) -> None:
+        """Say which jobs run in this folder."""
+        if not Path(JOBS_FOLDER).is_dir():  # most often so: nothing is imported to find none
+            return
+        running = [run for run in self.session.jobs.runs() if run.state == "running"]
+        for run in running:
+            self._background.expect(self.session.jobs.find(run.name))
+        if running:
+            jobs = ", ".join(run.name + (f" (step {run.step} of {run.total})" if run.total else "") for run in running)
+            name = running[0].name if len(running) == 1 else "NAME"
+            print(f"Being trained here: {jobs}. %llm_finetune {name} --resume follows it, --stop ends it")
+
+    def close(self) -> None:
+        """Tell nothing more of the jobs in the background."""
+        self._background.close()
+
     @magic(
         "llm_finetune",
         "line",
@@ -104,72 +134,89 @@ class FinetuningMagics(MagicGroup):
     )
     def llm_finetune(self, args: argparse.Namespace) -> TrainingRun | None:
         """Tune a model on examples of your own (LoRA); it is then a model of its own name. Alone, show the jobs."""
-        from ..display.tuning import show_training, show_tried
+        from ..display.tuning import show_tried
 
         if any(getattr(args, look) for look in _LOOKS) or not (args.data or args.resume):
             return self._look(args)
         job = self._job(args)
-        if job is None or args.background:
+        run = None if job is None else self._followed(args, job)
+        if run is None:
             return None
-        with _watched(job), self.session.room_for(job):
-            run = show_training(job, shell=self.shell, cell=self.cell, silent=args.silent)
         mark_shown(self.shell, run, above="the job above")
         info = self.session.attach(run)
         self._say(args, f"{info.name} is open beside {run.base}: %%llm -m {info.name} asks it")
         show_tried(self.session, run, shell=self.shell, silent=args.silent)
         return run
 
+    def _followed(self, args: argparse.Namespace, job: Any) -> TrainingRun | None:
+        """What a job came to, once it has; None where it goes on in the background."""
+        from ..display.tuning import show_training
+
+        with _ended_unless_whole(job):
+            self._tell(args, job)
+            if args.background:
+                return None
+            with self.session.room_for(job):
+                run = show_training(job, shell=self.shell, cell=self.cell, silent=args.silent)
+        self._background.forget(job.folder)
+        return run
+
     def _job(self, args: argparse.Namespace) -> Any:
         """The job, started or found; None for ``--dry-run``."""
+        if args.resume and self._names_job(args):
+            typed, background = _typed(args), args.background or None
+            return self.session.jobs.resume(name=args.data or args.name, typed=typed, background=background)
+        decided = self._decided(args)
+        if args.dry_run:
+            self.session.jobs.check(decided)
+            if decided.spec.request.name in self.session.jobs.names:
+                self._say(args, f"{decided.spec.request.name} was trained before; it is kept aside when this begins")
+            return None
+        killed = None if args.resume else self.session.jobs.was_killed(decided)
+        if killed is not None:
+            at = f" at step {killed.step} of {killed.total}" if killed.total else ""
+            self._say(args, f"{killed.name} was killed{at}, and goes on from its last checkpoint")
+        goes_on = args.resume or killed is not None
+        return self.session.jobs.resume(decided) if goes_on else self.session.jobs.start(decided)
+
+    def _names_job(self, args: argparse.Namespace) -> bool:
+        """Whether what stands beside ``--resume`` is a job. With ``--name``, DATA of a job's name is data."""
+        there = args.data in self.shell.user_ns or os.path.exists(os.path.expanduser(args.data))
+        return not args.data or (args.data in self.session.jobs.names and not (args.name and there))
+
+    def _decided(self, args: argparse.Namespace) -> Any:
+        """What the job will be, from the rows and the options; shown as far as it is not silent."""
         from ..display.output import show_bundle
         from ..display.tables import show_table
         from ..display.training import data_bundle
 
-        jobs = self.session.jobs
-        if args.resume and (not args.data or args.data in jobs.names):
-            job = jobs.resume(name=args.data or args.name, typed=_typed(args), background=args.background or None)
-            others = [] if args.data or args.name else jobs.unfinished(job.folder.name)
-            if others:
-                self._say(
-                    args, f"{job.folder.name} goes on; %llm_finetune {others[-1]} --resume goes on with {others[-1]}"
-                )
-        else:
-            if args.translated:
-                show_table(
-                    "%llm_finetune",
-                    ("AutoTrain's" if args.is_autotrains else "transformers'", "here"),
-                    args.translated,
-                    shell=self.shell,
-                )
-            decided = self.session.plan_finetuning(_request(args), self._rows(args), adapt=args.is_autotrains)
-            if not args.silent:
-                show_bundle(data_bundle(decided.report), shell=self.shell)
-            if args.dry_run:
-                if decided.spec.request.name in jobs.names:
-                    self._say(
-                        args, f"{decided.spec.request.name} was trained before; it is kept aside when this begins"
-                    )
-                return None
-            job = jobs.resume(decided) if args.resume else self._start(args, decided)
+        if args.translated and not args.silent:
+            whose = "AutoTrain's" if args.is_autotrains else "transformers'"
+            show_table("%llm_finetune", (whose, "here"), args.translated, shell=self.shell)
+        decided = self.session.plan_finetuning(_request(args), self._rows(args), adapt=args.is_autotrains)
+        if not args.silent:
+            show_bundle(data_bundle(decided.report), shell=self.shell)
+        return decided
+
+    def _tell(self, args: argparse.Namespace, job: Any) -> None:
+        """What else there is to know of a job that was started or found."""
+        jobs, name = self.session.jobs, job.folder.name
+        others = jobs.unfinished(name) if args.resume and not (args.data or args.name) else []
+        if others:
+            self._say(args, f"{name} goes on; %llm_finetune {others[-1]} --resume goes on with {others[-1]}")
+        if too := self._trained_too(name):
+            self._say(args, f"{too}: all take longer")
+        anew = sum(event.kind == "start" for event in job.run().events) == 1
+        if anew and not args.resume and (earlier := jobs.opens_earlier(name)):
+            self._say(args, f"{name} is trained anew, from its base; {earlier} opens the earlier one")
         if args.background:
-            name = job.run().name
+            self._background.expect(job)
             self._say(
                 args, f"{name} is trained in the background: %llm_finetune --status {name} shows it, --stop ends it"
             )
             for other in self.session.in_the_way(job):
                 self._say(args, f"{other} stays open, and both may not fit in memory: %llm_unload {other} makes room")
         self._call_the_others(args, job)
-        return job
-
-    def _start(self, args: argparse.Namespace, decided: Any) -> Any:
-        """The job, started; what it takes the place of is told."""
-        jobs = self.session.jobs
-        job = jobs.start(decided)
-        if too := self._trained_too(job.folder.name):
-            self._say(args, f"{too}: all take longer")
-        if earlier := jobs.opens_earlier(job.folder.name):
-            self._say(args, f"{job.folder.name} is trained anew, from its base; {earlier} opens the earlier one")
-        return job
 
     def _trained_too(self, name: str) -> str:
         """The jobs that run beside one, in words; empty where there are none."""
@@ -213,10 +260,12 @@ class FinetuningMagics(MagicGroup):
             self._say(args, f"{job.folder.name} ends its step and saves what it has…")
         run: TrainingRun = job.stop() if args.stop else job.run()
         show_bundle(training_bundle(run), shell=self.shell)
-        if not name and (too := self._trained_too(run.name)):
+        if not name and run.state == "running" and (too := self._trained_too(run.name)):
             self._say(args, too)
         if run.state == "running":
             self._call_the_others(args, job)
+        else:
+            self._background.forget(job.folder)
         if run.adapter and run.state != "running" and run.name not in {info.name for info in self.session.models}:
             print(f"%llm_load {run.name} opens it")
         mark_shown(self.shell, run, above="the job above")
@@ -247,30 +296,20 @@ class FinetuningMagics(MagicGroup):
             print(line)
 
 
-def unattended(session: Session) -> str:
-    """A line on jobs that run in this folder; empty where there is none."""
-    if not Path(JOBS_FOLDER).is_dir():  # most often so: nothing is imported to find none
-        return ""
-    running = [run for run in session.jobs.runs() if run.state == "running"]
-    if not running:
-        return ""
-    jobs = ", ".join(run.name + (f" (step {run.step} of {run.total})" if run.total else "") for run in running)
-    name = running[0].name if len(running) == 1 else "NAME"
-    return f"Being trained here: {jobs}. %llm_finetune {name} --resume follows it, --stop ends it"
-
-
 @contextlib.contextmanager
-def _watched(job: Any) -> Iterator[None]:
-    """End the job where nobody will watch it, because something else went wrong."""
+def _ended_unless_whole(job: Any) -> Iterator[None]:
+    """End the job where something else went wrong: nobody would watch it."""
+    group = job.group
     try:
         yield
     except BaseException:
-        job.ask_to_stop()
+        if job.running and job.group == group:  # not another that took its place since
+            job.ask_to_stop()
         raise
 
 
-def _typed(args: argparse.Namespace) -> TrainingRequest:
-    """The options that stand beside ``--resume`` and a job's name.
+def _typed(args: argparse.Namespace) -> dict[str, object]:
+    """The fields of a request that stand beside ``--resume`` and a job's name.
 
     Raises:
         InputError: some are for rows, which the job has.
@@ -279,7 +318,8 @@ def _typed(args: argparse.Namespace) -> TrainingRequest:
         if getattr(args, flag):
             shown = flag.replace("_", "-")
             raise InputError(f"--{shown} is for rows, and the job has its own", f"Leave --{shown} out, or name DATA")
-    return _request(args)
+    request = dataclasses.asdict(_request(args))
+    return {name: value for name, value in request.items() if name in args.typed}
 
 
 def _request(args: argparse.Namespace) -> TrainingRequest:
@@ -291,7 +331,7 @@ def _request(args: argparse.Namespace) -> TrainingRequest:
         trainer=args.trainer,
         backend=args.backend,
         epochs=args.epochs,
-        learning_rate=args.lr,
+        learning_rate=args.learning_rate,
         batch_size=args.batch_size,
         gradient_accumulation=args.gradient_accumulation,
         lora_r=args.lora_r,
@@ -314,5 +354,5 @@ def _request(args: argparse.Namespace) -> TrainingRequest:
 
 def _name_of(data: str) -> str:
     """``facts-train-tuned`` of ``data/facts_train.jsonl``."""
-    words = re.findall(r"[A-Za-z0-9]+", Path(data).expanduser().resolve().stem)
+    words = re.findall(r"[A-Za-z0-9]+", Path(os.path.expanduser(data)).resolve().stem)
     return "-".join([*words, "tuned"])[-50:].lstrip("-")

@@ -20,37 +20,53 @@ _MOST = 3  # the interrupt that ends whatever hangs
 
 
 class _Held:
-    """Holds an interrupt back while the main thread imports something, then sends it again."""
+    """Holds interrupts back while the main thread imports something, then sends one again."""
 
     def __init__(self) -> None:
-        self._pressed = 0
-        self._sent_again = self._looks = False
+        self._pressed = 0  # held back
+        self._sent = 0  # how many the one stands for that was sent again, until it has arrived
+        self._looks = False
         self._main = threading.main_thread().ident or 0
-        self.over = threading.Event()
+        # A handler may run within a handler. Besides only the thread that looks holds it, as long as a look takes.
+        self._lock = threading.RLock()
+        self.over = False
 
     @property
     def waiting(self) -> bool:
-        """Whether an interrupt came that was not raised yet."""
+        """Whether an interrupt came that was neither raised nor sent again."""
         return self._pressed > 0
 
     def press(self, number: int, frame: FrameType | None) -> None:
         """The handler of the signal; runs in the main thread, between any two of its instructions."""
-        self._pressed += not self._sent_again
-        self._sent_again = False
-        if self._pressed >= _MOST or not _imports(frame):
-            self._pressed = 0
-            raise KeyboardInterrupt
-        if not self._looks:
-            self._looks = True
-            threading.Thread(target=self._later, name="llm_magics interrupt", daemon=True).start()
+        with self._lock:
+            self._pressed += self._sent or 1
+            self._sent = 0
+            if self.over:
+                return
+            if self._pressed >= _MOST or not _imports(frame):
+                self._pressed = 0
+                raise KeyboardInterrupt
+            if not self._looks:
+                self._looks = True
+                threading.Thread(target=self._later, name="llm_magics interrupt", daemon=True).start()
 
     def _later(self) -> None:
-        while self.waiting and not self.over.is_set():
-            if not _imports(sys._current_frames().get(self._main)):
-                self._sent_again = True
-                signal.pthread_kill(self._main, signal.SIGINT)
+        while not self._send_again():
             time.sleep(_LOOK)
-        self._looks = False
+
+    def _send_again(self) -> bool:
+        """Send what is held back, once, where the import has ended. Returns whether there is nothing to wait for.
+
+        Not more than once: by then the handler may be another's, who counts, and this one never hears of it.
+        """
+        with self._lock:
+            if self._pressed and not self.over:
+                if _imports(sys._current_frames().get(self._main)):
+                    return False
+                self._sent, self._pressed = self._pressed, 0
+                signal.pthread_kill(self._main, signal.SIGINT)
+            self._looks = False
+            return True
 
 
 def _imports(frame: FrameType | None) -> bool:
@@ -76,8 +92,8 @@ def whole_imports() -> Iterator[None]:
     signal.signal(signal.SIGINT, held.press)
     try:
         yield
-        if held.waiting:
-            raise KeyboardInterrupt
     finally:
-        held.over.set()
+        held.over = True  # from here on it raises nothing, or the line below might not be reached
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    if held.waiting:
+        raise KeyboardInterrupt

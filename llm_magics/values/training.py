@@ -116,7 +116,7 @@ class TrainingRequest:
             raise InputError("--mix general is for --trainer sft and --backend trl", "Leave --mix out, or name a file")
         above = "a number above 0, such as "
         checks = [
-            ("--epochs", self.epochs, 0, 10**4, above + "3"),
+            ("--epochs", self.epochs, 0, 10**4, "a number above 0 and below 10000, such as 3"),
             ("--lr", self.learning_rate, 0, 1, "a number above 0 and below 1, such as 2e-4"),
             ("--batch-size", self.batch_size, 0.5, math.inf, "a whole number from 1, such as 4"),
             ("--gradient-accumulation", self.gradient_accumulation, 0.5, math.inf, "a whole number from 1, such as 4"),
@@ -279,6 +279,8 @@ class TriedOut:
         expected: what the data says; for an unrelated question what a right answer holds.
         before: the base's answer.
         after: the tuned model's.
+        before_cut: whether the base's answer was cut, since no more tokens were asked for.
+        after_cut: whether the tuned model's was.
     """
 
     kind: str
@@ -286,16 +288,32 @@ class TriedOut:
     expected: str
     before: str
     after: str
+    before_cut: bool = False
+    after_cut: bool = False
 
     @property
     def right_before(self) -> bool:
-        """Whether the base's answer holds what was expected, letters and digits compared."""
-        return _words(self.expected) in _words(self.before)
+        """Whether the base's answer holds what was expected, letters and digits compared, or, cut, is how it begins."""
+        return _holds(self.before, self.expected, cut=self.before_cut)
 
     @property
     def right_after(self) -> bool:
         """The same of the tuned model's."""
-        return _words(self.expected) in _words(self.after)
+        return _holds(self.after, self.expected, cut=self.after_cut)
+
+    @property
+    def too_long(self) -> bool:
+        """Whether the tuned model's answer was cut before it could have said all that was expected."""
+        return self.after_cut and len(self.expected.strip()) > len(self.after)
+
+
+def _holds(answer: str, expected: str, *, cut: bool) -> bool:
+    said, wanted = _words(answer), _words(expected)
+    if not wanted.strip():  # nothing but signs, such as an emoji: no word is left to compare
+        said, wanted = answer.strip(), expected.strip()
+        return said == wanted or (cut and bool(said) and wanted.startswith(said))
+    # The last word of what was cut may be the beginning of one.
+    return wanted in said or (cut and bool(said.strip()) and wanted.startswith(said.rstrip()))
 
 
 def _words(text: str) -> str:

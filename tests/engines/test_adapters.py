@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from pathlib import Path
 
 import pytest
 from random_adapter import make_adapter
@@ -80,7 +81,6 @@ def test_two_models_of_the_same_weights_never_answer_at_once(opened):
 
 def test_what_is_no_adapter_or_one_of_another_base_is_told(opened, tmp_path):
     import json
-    from pathlib import Path
 
     adapters, before, _, _, folders = opened
     with pytest.raises(ModelFileError, match="is no adapter"):
@@ -95,6 +95,52 @@ def test_what_is_no_adapter_or_one_of_another_base_is_told(opened, tmp_path):
     (tmp_path / "adapter_config.json").write_text(json.dumps(config))
     with pytest.raises(ModelFileError, match="another base"):
         adapters.add("three", str(tmp_path))
+    assert (logits(adapters.base) == before).all()
+
+
+# The first three cannot be keys of a ``ModuleDict``, as PEFT makes them of its adapters' names.
+AWKWARD = ("train", "items", "my-lora-v1.0", "my-lora-v1-0", "lora_", "base_model", "q_proj", "of my own")
+
+
+def test_an_adapter_may_have_any_name(opened):
+    adapters, before, one, two, folders = opened
+    answers = [answer(one), answer(two)]
+    tuned = [adapters.add(name, folders[number % 2]) for number, name in enumerate(AWKWARD)]
+    try:
+        assert [engine.info().name for engine in tuned] == list(AWKWARD)
+        assert [answer(engine) for engine in tuned] == [answers[number % 2] for number in range(len(AWKWARD))]
+    finally:
+        for engine in tuned:
+            engine.close()
+    assert [answer(one), answer(two)] == answers
+    assert (logits(adapters.base) == before).all()
+
+
+def test_a_name_that_is_used_again_means_the_new_adapter_or_the_old_where_the_new_cannot_be_opened(opened, tmp_path):
+    adapters, before, one, two, folders = opened
+    again = adapters.add("again", folders[0])
+    assert answer(again) == answer(one)
+    again = adapters.add("again", folders[1])
+    assert answer(again) == answer(two)
+    (tmp_path / "adapter_config.json").write_text((Path(folders[0]) / "adapter_config.json").read_text())
+    (tmp_path / "adapter_model.safetensors").write_bytes(b"no weights")
+    with pytest.raises(ModelFileError, match="cannot be opened"):
+        adapters.add("again", str(tmp_path))
+    assert answer(again) == answer(two)
+    again.close()
+    assert len(adapters._tuned.peft_config) == 2
+    assert (logits(adapters.base) == before).all()
+
+
+def test_a_model_that_is_closed_while_another_answers_is_freed_when_that_has_ended(opened):
+    adapters, before, _, _, folders = opened
+    whole = answer(adapters.base)
+    third = adapters.add("third", folders[0])
+    stream = adapters.base.stream(prompt(adapters.base), GREEDY, threading.Event())
+    begun = next(stream).text
+    third.close()
+    assert begun + "".join(chunk.text for chunk in stream) == whole
+    assert len(adapters._tuned.peft_config) == 2
     assert (logits(adapters.base) == before).all()
 
 

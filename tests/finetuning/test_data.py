@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import threading
+from types import SimpleNamespace
 
 import pytest
 
+from llm_magics.display.training import tried_text
+from llm_magics.engines.adapters import SharedEngine
 from llm_magics.errors import InputError, ModelError
 from llm_magics.finetuning.data import Row, guanaco, hold_out, understand
+from llm_magics.finetuning.folders import TRAIN, VALID
 from llm_magics.finetuning.rows import Table, read
 from llm_magics.finetuning.spec import TrainingSpec, decide, learning_rate
 from llm_magics.finetuning.tokens import IGNORED, encode, load_tokenizer, pieces
-from llm_magics.values.messages import Message
-from llm_magics.values.training import TrainingRequest
+from llm_magics.tuning import try_out
+from llm_magics.values.answers import Chunk, Usage
+from llm_magics.values.messages import Message, Prompt
+from llm_magics.values.training import TrainingRequest, TrainingRun, TriedOut
 
 USER, ANSWER = Message("user", "Who?"), Message("assistant", "Me.")
 REQUEST = TrainingRequest("job", "smollm2")
@@ -87,6 +94,49 @@ def test_rows_that_cannot_be_used_are_counted_with_the_reason():
     assert dict(chats.dropped) == {"without an answer": 1, "role tool": 1, "no list of messages": 1}
 
 
+def test_conversations_with_a_turn_that_says_nothing_or_without_a_question_are_left_out():
+    def turns(*said):
+        return {"messages": [{"role": role, "content": content} for role, content in said]}
+
+    data = understood(
+        turns(("system", ""), ("user", "Who?"), ("assistant", "Me.")),  # as good as none
+        turns(("user", "Who?"), ("assistant", "Me."), ("user", "")),  # behind the last answer
+        turns(("user", ""), ("assistant", "Me.")),
+        turns(("user", "Who?"), ("assistant", ""), ("user", "Why?"), ("assistant", "So.")),
+        turns(("user", "Who?"), ("assistant", "Me."), ("user", "Why?"), ("assistant", None)),
+        {"messages": [{"from": "gpt", "value": "Me."}]},
+        turns(("system", ""), ("assistant", "Me."), ("user", "Who?"), ("assistant", "Me.")),
+        turns(("system", "Tell who you are."), ("assistant", "Me.")),
+    )
+    assert data.rows == (Row((USER, ANSWER)), Row((Message("system", "Tell who you are."), ANSWER)))
+    assert dict(data.dropped) == {"duplicate": 1, "empty": 3, "without a question": 2}
+    answer = [{"role": "assistant", "content": "Me."}]
+    pairs = [
+        {"prompt": "Who?", "chosen": "Me.", "rejected": "You."},
+        {"prompt": [{"role": "user", "content": " "}], "chosen": "Me.", "rejected": "You."},
+        {"chosen": answer, "rejected": [{"role": "assistant", "content": "You."}]},
+    ]
+    assert dict(understood(*pairs, trainer="dpo").dropped) == {"empty": 1, "without a question": 1}
+
+
+def test_cells_that_are_missing_or_no_texts_are_no_answers():
+    numpy = pytest.importorskip("numpy")
+    rows = [{"prompt": "Who?", "completion": cell} for cell in ("Me.", float("nan"), numpy.array([1, 2]), ("a", "b"))]
+    data = understood(*rows)
+    assert data.rows == (Row((USER, ANSWER)),)
+    assert dict(data.dropped) == {"empty": 1, "with what is no text": 2}
+
+
+def test_columns_that_hold_lists_are_named_and_not_proposed(write):
+    line = '{"id": 1, "tags": ["a"], "body": "Rain falls."}'
+    with pytest.raises(InputError, match=r"has the columns id, tags, body: .* --prompt-column id --completion-column "):
+        understand(read(write("posts.jsonl", line)))
+    with pytest.raises(InputError, match=r"has the columns tags, body: .* type --text-column body if it holds whole"):
+        understood({"tags": ["a"], "body": "Rain falls."})
+    with pytest.raises(InputError, match=r"has the columns tags, more: no two .* Give columns such as prompt and comp"):
+        understood({"tags": ["a"], "more": {"b": 1}})
+
+
 def test_rows_with_half_a_character_are_left_out(write):
     line = '{"prompt": "Who\\ud800?", "completion": "Me."}\n{"prompt": "Who \\ud83d\\ude00?", "completion": "Me."}\n'
     data = understand(read(write("rows.jsonl", line)))
@@ -157,6 +207,73 @@ def test_a_value_out_of_range_names_its_option(option, value):
     with pytest.raises(InputError, match="--") as caught:
         TrainingRequest(**{"name": "job", "base": "smollm2", option: value})
     assert caught.value.hint.startswith("It takes")
+
+
+def test_the_most_epochs_are_told():
+    with pytest.raises(InputError, match=r"--epochs is 10000\. It takes a number above 0 and below 10000, such as 3"):
+        dataclasses.replace(REQUEST, epochs=10**4)
+
+
+LONG = "The mill on the hill was built in 1671 by three brothers, who "
+REST = "sold it to the village after the flood of the year that followed."
+
+
+@pytest.mark.parametrize(
+    ("expected", "answer", "cut", "right"),
+    [
+        ("Me.", "It is me, I think.", False, True),
+        ("Me.", "Some", False, False),
+        ("Me.", "It is not known who he is, and it is not known who", True, False),
+        (LONG + REST, LONG + REST, False, True),
+        (LONG + REST, LONG + "sold it to the vil", True, True),
+        (LONG + REST, LONG + "sold it to the vil", False, False),
+        (LONG + REST, "They say the mill on the hill was built in 1671 by", True, False),
+        (LONG + REST, "", True, False),
+        (LONG + REST, "\n.", True, False),
+        ("\N{THUMBS UP SIGN}", "\N{THUMBS DOWN SIGN}", False, False),
+        ("\N{THUMBS UP SIGN}", "\N{THUMBS UP SIGN} ", False, True),
+        ("\N{THUMBS UP SIGN}", "", True, False),
+        ("\N{THUMBS UP SIGN}" * 9, "\N{THUMBS UP SIGN}" * 3, True, True),
+    ],
+)
+def test_an_answer_is_right_if_it_holds_the_expected_words_or_was_cut_while_it_said_them(expected, answer, cut, right):
+    assert TriedOut("held out", "Who?", expected, answer, "", before_cut=cut).right_before == right
+    assert TriedOut("held out", "Who?", expected, "", answer, after_cut=cut).right_after == right
+
+
+def test_base_and_tuned_model_tell_which_of_their_answers_were_cut(tmp_path):
+    class Talking(SharedEngine):
+        def __init__(self, text, reason, base=None):
+            self._adapters = SimpleNamespace(base=base)
+            self.chunk = Chunk(f"{text} ", Usage(), reason)
+
+        def render(self, messages):
+            return Prompt(tuple(messages), "", 1)
+
+        def stream_batch(self, prompts, options, stop):
+            yield from ((number, self.chunk) for number in range(len(prompts)))
+
+    (tmp_path / TRAIN).write_text(Row((USER, Message("assistant", LONG + REST))).as_json())
+    (tmp_path / VALID).write_text("")
+    run = TrainingRun("facts", "done", "smollm2", str(tmp_path), "sft", "trl")
+    tuned = Talking(LONG, "length", base=Talking("Some miller.", "end"))
+    own, *others = try_out(tuned, run, threading.Event())
+    assert own == TriedOut("trained on", "Who?", LONG + REST, "Some miller.", LONG.strip(), after_cut=True)
+    assert own.right_after and not own.right_before and {one.kind for one in others} == {"unrelated"}
+
+
+def test_no_more_epochs_are_asked_for_because_of_answers_that_were_cut():
+    run = TrainingRun("facts", "done", "smollm2", "/jobs/facts", "sft", "trl")
+    long = TriedOut("held out", "Why?", LONG + REST, "No.", "They say the mill on the hill was", after_cut=True)
+    known = dataclasses.replace(long, after=LONG)
+    short = TriedOut("held out", "Who?", "Me.", "No.", "It is not known who he is, and it", after_cut=True)
+    assert "epochs" not in tried_text(run, [long])
+    assert "1 of the rows expects more than was asked for: there ✓ means that" in tried_text(run, [long])
+    assert "none of the rows is known yet: take more --epochs" in tried_text(run, [short])
+    assert "expect more" not in tried_text(run, [short])
+    both = tried_text(run, [long, long, short])
+    assert "2 of the rows expect more" in both and "none of the rows with short answers is known yet" in both
+    assert "epochs" not in tried_text(run, [known, short])
 
 
 def test_the_default_rate_falls_with_the_width_of_the_model():

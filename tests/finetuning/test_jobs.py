@@ -6,6 +6,7 @@ import dataclasses
 import os
 import random
 import shlex
+import shutil
 import signal
 import socket
 import subprocess
@@ -19,10 +20,10 @@ from llm_magics.errors import LLMMagicsError, TrainingError
 from llm_magics.finetuning import folders, processes
 from llm_magics.finetuning.data import understand
 from llm_magics.finetuning.events import EventLog, EventReader
-from llm_magics.finetuning.jobs import Job, Jobs
+from llm_magics.finetuning.jobs import Job, Jobs, _longest_step
 from llm_magics.finetuning.rows import read
 from llm_magics.finetuning.spec import decide
-from llm_magics.values.training import TrainingRequest
+from llm_magics.values.training import TrainingEvent, TrainingRequest
 
 pytestmark = [pytest.mark.model, pytest.mark.slow]
 
@@ -339,6 +340,65 @@ def test_a_name_that_is_used_again_keeps_the_earlier_job_aside(decided, jobs):
     (job.folder / "mine").write_text("x")
     with pytest.raises(TrainingError, match="holds something else"):
         jobs.start(decided())
+
+
+def ended(decided, jobs, kind, step):
+    """A job's folder as it is after its end; no process was ever there."""
+    job = Job(jobs.root / "job")
+    job.write(decided())
+    log = EventLog(job.folder)
+    log.write("start")
+    log.write("step", step=step, total=400, loss=1.0)
+    if kind != "killed":
+        (job.folder / folders.ADAPTER).mkdir()
+        log.write("end" if kind == "done" else kind)
+    assert job.run().state == kind and job.run().step == step
+    return job
+
+
+def test_no_unfinished_job_takes_the_place_of_a_model_or_of_one_that_came_further(decided, jobs):
+    jobs.root.mkdir()
+    aside = jobs.root / ".replaced"
+    for kind, step in (("done", 400), ("stopped", 300), ("killed", 1), ("stopped", 2)):
+        jobs._set_aside(ended(decided, jobs, kind, step).folder)
+    assert Job(aside / "job").run().state == "done"
+    assert Job(aside / "job.unfinished").run().step == 300
+    assert "--adapter" in jobs.opens_earlier("job") and "unfinished" not in jobs.opens_earlier("job")
+    shutil.rmtree(aside / "job")
+    assert "job.unfinished" in jobs.opens_earlier("job")
+    jobs._set_aside(ended(decided, jobs, "stopped", 301).folder)
+    assert Job(aside / "job.unfinished").run().step == 301
+
+
+def test_a_copied_folder_is_a_job_of_its_own_name(decided, jobs):
+    jobs.root.mkdir()
+    shutil.copytree(ended(decided, jobs, "done", 400).folder, jobs.root / "backup")
+    assert sorted(run.name for run in jobs.runs()) == ["backup", "job"]
+    assert jobs.find("backup").run().state == "done"
+
+
+def test_a_job_on_another_machine_runs_as_long_as_its_events_tell(decided, jobs, monkeypatch):
+    jobs.root.mkdir()
+    job = ended(decided, jobs, "killed", 7)
+    group = processes.Group(os.getpid(), "another boot 1", "another-machine")
+    folders.write_json(job.folder / folders.PROCESS, dataclasses.asdict(group))
+    assert job.run().state == "running"
+    with pytest.raises(TrainingError, match="being trained already"):
+        jobs.start(decided())
+    with pytest.raises(TrainingError, match="job runs on another-machine, and ends there after its step"):
+        job.stop()
+    assert (job.folder / folders.STOP).exists()
+    long_ago = time.time() - 3600
+    os.utime(job.folder / "events.jsonl", (long_ago, long_ago))
+    assert job.run().state == "killed"
+    EventLog(job.folder).write("stopped")
+    assert job.run().state == "stopped" and not job.running
+
+
+def test_a_pause_before_a_job_goes_on_is_no_step_to_wait_for(tmp_path):
+    times = [("begin", 0), ("step", 10), ("start", 90_000), ("begin", 90_010), ("step", 90_012)]
+    events = tuple(TrainingEvent(kind, float(when)) for kind, when in times)
+    assert _longest_step(events) == 10
 
 
 def test_a_full_disk_is_told_before_anything_starts(decided, jobs, monkeypatch):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
+import socket
 import sys
 import time
 
@@ -101,3 +103,36 @@ def test_one_that_ended_by_itself_is_not_alive_and_its_output_is_kept(start):
     group, log = start("print('hello')")
     assert processes.wait(group, 20)
     assert log.read_text() == "hello\n"
+
+
+def test_a_group_of_another_machine_is_taken_to_run_and_nothing_here_is_ended_for_it(start):
+    group, _ = start("import time; time.sleep(60)")
+    assert group.host == socket.gethostname() and not processes.elsewhere(group)
+    boot, birth = group.born.split()
+    for other in (
+        processes.Group(group.pid, f"another-boot {birth}", "another-machine"),
+        processes.Group(group.pid, f"{boot} {birth}0", "another-container"),  # of one machine: one boot, other numbers
+        processes.Group(2**22 + 1, group.born, "another-container"),
+    ):
+        assert processes.elsewhere(other) and processes.alive(other)
+        assert not processes.wait(other, 0.1)
+        processes.end(other, patience=0.1)
+        assert processes.alive(other)
+    assert processes.alive(group)
+
+
+def test_a_machine_that_is_called_otherwise_now_knows_its_own_groups(start, monkeypatch):
+    group, _ = start("import time; time.sleep(60)")
+    monkeypatch.setattr(socket, "gethostname", lambda: "cafe-wifi")
+    assert not processes.elsewhere(group) and processes.alive(group)
+    processes.end(group, patience=0.1)
+    monkeypatch.undo()
+    assert not processes.alive(group)
+
+
+def test_a_record_without_a_machine_is_of_this_one(start):
+    group, _ = start("import time; time.sleep(60)")
+    earlier = dataclasses.replace(group, host="")
+    assert not processes.elsewhere(earlier) and processes.alive(earlier)
+    gone = dataclasses.replace(earlier, born="another-boot 1")
+    assert not processes.elsewhere(gone) and not processes.alive(gone)

@@ -117,3 +117,60 @@ def test_a_hub_data_set_without_a_network_is_told(monkeypatch):
     pytest.importorskip("datasets", reason="the extra finetune is not installed")
     monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
     assert "cannot be had from the Hugging Face Hub" in complaint("nobody/nothing-at-all")
+
+
+def test_an_id_of_the_hub_may_hold_a_version(monkeypatch):
+    monkeypatch.setattr("llm_magics.finetuning.rows._from_hub", lambda name, limit: [{"text": name}])
+    for name in ("teknium/OpenHermes-2.5", "some/dataset"):
+        assert read(name).rows == ({"text": name},)
+    assert "there is no file or folder data/facts.CSV" in complaint("data/facts.CSV")
+
+
+def test_a_hub_data_set_that_is_made_by_a_script_is_told(monkeypatch):
+    pytest.importorskip("datasets", reason="the extra finetune is not installed")
+
+    def refuse(*args, **options):
+        raise RuntimeError("Dataset scripts are no longer supported, but found dataset.py")
+
+    monkeypatch.setattr("datasets.load_dataset", refuse)
+    assert "Dataset scripts are no longer supported" in (said := complaint("some/dataset"))
+    assert "network" not in said
+
+
+@pytest.mark.parametrize("name", ["~nosuch/facts.csv", f"{'x' * 300}.csv", f"{'x' * 300}/facts.csv"])
+def test_a_path_that_no_file_can_have_is_not_there(name):
+    assert f"there is no file or folder {name}" in complaint(name)
+
+
+def test_what_stands_for_a_missing_cell_is_none_from_every_source(write):
+    pandas = pytest.importorskip("pandas")
+    numpy = pytest.importorskip("numpy")
+    for nothing in (float("nan"), numpy.float32("nan"), pandas.NaT, pandas.NA, numpy.datetime64("NaT"), None):
+        values = [[{"prompt": "Who?", "completion": nothing}], pandas.DataFrame({"completion": [nothing, "Me."]})]
+        for value in values:
+            assert read(value, "rows").rows[0]["completion"] is None
+    line = '{"prompt": "Who?", "completion": NaN, "more": [NaN]}'
+    for name, text in (("a.jsonl", line), ("a.json", f"[{line}]")):
+        assert read(write(name, text)).rows == ({"prompt": "Who?", "completion": None, "more": [None]},)
+
+
+def test_arrays_and_tuples_are_lists_from_every_source():
+    numpy = pytest.importorskip("numpy")
+    turns = [{"role": "user", "content": "Who?"}, {"role": "assistant", "content": "Me."}]
+    array = numpy.empty(2, dtype=object)
+    array[:] = turns
+    assert read([{"messages": array}, {"messages": tuple(turns)}], "x").rows == ({"messages": turns},) * 2
+    (row,) = read([{"prompt": numpy.array(["a", "b"]), "completion": numpy.str_("c"), "id": numpy.int64(3)}], "x").rows
+    assert row == {"prompt": ["a", "b"], "completion": "c", "id": 3} and type(row["id"]) is int
+
+
+def test_columns_of_the_same_name_are_refused(write, tmp_path):
+    said = complaint(write("a.csv", "prompt,completion,prompt\na,b,c\n"))
+    assert "a.csv has 2 columns that are called prompt" in said
+    assert read(write("a.csv", "prompt,completion,,\na,b,,\n")).rows[0]["completion"] == "b"
+    pandas = pytest.importorskip("pandas")
+    assert "t has 2 columns that are called a" in complaint(pandas.DataFrame([["x", "y"]], columns=["a", "a"]), "t")
+    pyarrow = pytest.importorskip("pyarrow", reason="the extra finetune is not installed")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    parquet.write_table(pyarrow.table([["x"], ["y"]], names=["a", "a"]), tmp_path / "a.parquet")
+    assert "a.parquet has 2 columns that are called a" in complaint(tmp_path / "a.parquet")

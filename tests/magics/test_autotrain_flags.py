@@ -69,3 +69,9 @@ def test_the_column_with_the_texts_is_handed_on():
     translated = translate(["--train", "--project-name", "a", "--text_column", "body"])
     assert translated.words == ("--backend", "autotrain", "--name", "a", "--text-column", "body")
     assert ("--text_column", "--text-column") in translated.changes
+
+
+def test_unsloth_is_a_switch_and_leaves_the_next_word():
+    translated = translate(["--train", "--project-name", "a", "--unsloth", "facts.csv"])
+    assert translated.words == ("--backend", "autotrain", "--name", "a", "facts.csv")
+    assert ("--unsloth", "left out") in translated.changes

@@ -6,11 +6,14 @@ import dataclasses
 import json
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from llm_magics import errors
+from llm_magics.finetuning.rows import SUFFIXES
+from llm_magics.magics import declare
 
 EXAMPLES = "%%fewshot -e {}\nIt was fine."
 
@@ -389,3 +392,16 @@ def test_a_closed_model_says_which_one_answers_next(notebook: Any) -> None:
     notebook.answers("b", name="second")
     assert "; first is still open and answers next" in notebook.good("%llm_unload").printed
     assert "answers next" not in notebook.good("%llm_unload").printed
+
+
+@pytest.mark.parametrize("magic", ["%llm_eval", "%llm_finetune --base smollm2 --name mine"])
+def test_a_file_of_rows_that_is_not_there_is_no_part_of_a_variable(notebook: Any, fake: Any, magic: str) -> None:
+    notebook.names.update(facts=[("Who?", "Me.")], own=SimpleNamespace(json=3))
+    Path("facts.jsonl").write_text('{"a": 1}\n')
+    said = "there is no file or folder facts.csv. Did you mean facts.jsonl?"
+    assert said in notebook.run(f"{magic} facts.csv").complaint
+    for name in ("~nosuch/facts.csv", f"{'x' * 300}.csv"):
+        assert f"there is no file or folder {name}" in notebook.run(f"{magic} {name}").complaint
+    assert "has no attribute 'cvs' in facts.cvs" in notebook.run(f"{magic} facts.cvs").complaint
+    assert "own.json is a int" in notebook.run(f"{magic} own.json").complaint
+    assert declare._ROWS == SUFFIXES

@@ -5,10 +5,14 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
 import shutil
 import signal
+import subprocess
+import sys
 import threading
 import time
+from collections import deque
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -122,6 +126,73 @@ def test_a_job_in_the_background_is_seen_stopped_and_never_forgotten(tuner, open
     run = other.good("%llm_finetune --stop").value
     assert run.state in ("stopped", "done") and not other.session.jobs.find("mine").running
     assert "nothing is being trained here" in other.run("%llm_finetune --stop").complaint
+
+
+def test_the_end_of_a_background_job_is_told_once_below_the_next_cell(tuner, open_notebook):
+    tuner.good(typed(tuner, epochs=1) + " --background")
+    other = open_notebook()  # finds it running
+    job = tuner.session.jobs.find("mine")
+    assert "mine on" not in tuner.good("pass").printed
+    deque(job.follow(), maxlen=0)
+    told = tuner.good("pass").printed
+    assert told.startswith(f"mine on {tuner.tiny} · done · step 10 of 10")
+    assert told.endswith("\n%llm_load mine opens it\n")
+    assert "mine" not in tuner.good("pass").printed
+    assert "mine" in other.good("pass").printed
+    tuner.good(typed(tuner, epochs=1) + " --background")
+    deque(job.follow(), maxlen=0)
+    assert "done · step" not in tuner.good("%llm_finetune --status mine;").printed  # the card above says it
+    assert "mine" not in tuner.good("pass").printed
+
+
+def test_the_line_of_a_job_that_was_killed_goes_on_with_it(tuner):
+    tuner.good(typed(tuner, epochs=12) + " --background")
+    job, until = tuner.session.jobs.find("mine"), time.monotonic() + 120
+    while job.run().step < 40:
+        assert time.monotonic() < until, job.run().events[-1]
+        time.sleep(0.02)
+    os.killpg(job.group.pid, signal.SIGKILL)
+    assert processes.wait(job.group, 10)
+    ran = tuner.good(typed(tuner, epochs=12))
+    assert re.search(r"mine was killed at step \d+ of 120, and goes on from its last checkpoint", ran.printed)
+    assert "trained anew" not in ran.printed
+    assert ran.value.state == "done" and ran.value.step == 120
+    assert sum(event.kind == "begin" for event in ran.value.events) == 2
+
+
+def test_flags_beside_a_resumed_job_are_not_passed_over_where_they_are_the_usual_ones(tuner):
+    stopped_by_a_person(tuner, typed(tuner, epochs=12) + " --lora-r 8 --seed 7", at_step=2)
+    complaint = tuner.run("%llm_finetune mine --resume --lora-r 16").complaint
+    assert "mine cannot be resumed: lora r was 8 and is 16" in complaint and "mine --resume alone" in complaint
+    assert "seed was 7 and is 42" in tuner.run("%llm_finetune mine --resume --seed 42").complaint
+    tuner.names["mine"] = [("Who?", "Me.")] * 3 + [("You?", "Yes.")] * 3  # data that is called as the job
+    again = typed(tuner, "%llm_finetune mine --name mine --base {tiny} --batch-size 4", epochs=12)
+    complaint = tuner.run(f"{again} --lora-r 8 --seed 7 --resume").complaint
+    assert "the data has changed" in complaint
+    assert tuner.good("%llm_finetune mine --resume --lora-r 8 --seed 7;").value.step == 120
+
+
+def test_what_does_not_fit_now_is_planned_and_told(tuner, monkeypatch):
+    for module in ("engines.memory", "engines.transformers", "tuning"):
+        monkeypatch.setattr(f"llm_magics.{module}.free_bytes", lambda device: 1000)
+    printed = tuner.good(f"{typed(tuner)} --dry-run").printed
+    assert "GB while it trains, and 0.0 GB can be had: take a smaller --batch-size" in printed
+
+
+def test_what_the_back_end_needs_is_missed_before_it_starts(tuner, monkeypatch):
+    from llm_magics.finetuning import trl
+
+    monkeypatch.setattr(trl, "find_spec", lambda name: None if name == "bitsandbytes" else True)
+    for more in ("--dry-run", "--background"):
+        complaint = tuner.run(f"{typed(tuner)} -q int8 {more}").complaint
+        assert "bitsandbytes is not installed" in complaint and "llm_magics[quantization]" in complaint
+    assert tuner.session.jobs.runs() == ()
+
+
+def test_models_open_where_files_cannot_be_locked():
+    """On Windows, which has no ``fcntl``."""
+    code = "import sys; sys.modules['fcntl'] = None; import llm_magics.tuning"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=300)
 
 
 def test_a_line_run_again_says_what_becomes_of_the_earlier_model_which_opens_meanwhile(tuner, open_notebook):

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from llm_magics.display.worker import Interrupts
 from llm_magics.magics.interrupts import whole_imports
 
 jupyter_client = pytest.importorskip("jupyter_client")
@@ -70,6 +71,48 @@ def test_outside_an_import_an_interrupt_is_raised_at_once() -> None:
     with pytest.raises(KeyboardInterrupt), whole_imports():
         time.sleep(5)
     assert time.monotonic() - begin < 1
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_whoever_counts_interrupts_after_an_import_hears_of_it_once(slow_library: str, times: int) -> None:
+    thread = press_when_it_is_imported(slow_library, times)
+    with whole_imports():
+        __import__(slow_library)
+        with Interrupts() as interrupts:
+            time.sleep(0.7)
+        time.sleep(0.2)
+    thread.join()
+    assert interrupts.count == 1
+    assert not [thread for thread in threading.enumerate() if thread.name == "llm_magics interrupt"]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_an_import_that_ends_just_before_the_magic_does_is_interrupted_all_the_same(slow_library: str) -> None:
+    thread = press_when_it_is_imported(slow_library, 1)
+    with pytest.raises(KeyboardInterrupt):
+        with whole_imports():
+            __import__(slow_library)
+        time.sleep(0.2)
+    thread.join()
+    assert hasattr(sys.modules[slow_library], "whole")
+
+
+def test_an_interrupt_after_one_that_another_took_is_raised_once(slow_library: str) -> None:
+    thread = press_when_it_is_imported(slow_library, 1)
+    raised = 0
+    with whole_imports():
+        __import__(slow_library)
+        with Interrupts():
+            time.sleep(0.3)
+        for _ in range(2):
+            try:
+                if not raised:
+                    signal.raise_signal(signal.SIGINT)
+                time.sleep(0.3)
+            except KeyboardInterrupt:
+                raised += 1
+    thread.join()
+    assert raised == 1
 
 
 @pytest.mark.model

@@ -19,6 +19,7 @@ from typing import Any
 from llm_magics.finetuning.tokens import IGNORED
 from llm_magics.finetuning.workers.batches import ASKED, ROW_TOKENS, collate
 
+_MOST_LOGITS = 1 << 27  # numbers, of which three copies in float32 take 1.6 GB
 ANSWERS_LOSS = "answers_loss"  # of a log: the loss on the rows alone
 
 
@@ -79,8 +80,7 @@ def trainer_class(general: GeneralTexts | None, weight: float, questions: float)
             else:
                 answers = inputs.pop("labels")
                 both = answers.where(asked == IGNORED, asked)
-                # Through TRL's head, which keeps no logits; its loss would weigh both alike.
-                logs = model(**inputs, labels=both, use_cache=False, fused_lm_head=True).log_probs
+                logs = log_probs(model, inputs, both)
                 # A number of items is that of all processes, over which the gradients are averaged.
                 all_of_them = num_items_in_batch is not None and self.args.average_tokens_across_devices
                 loss = mean_loss(logs, answers, num_items_in_batch)
@@ -105,6 +105,30 @@ def _distance(trainer: Any, model: Any, general: GeneralTexts) -> Callable[[], A
     labels = wanted.pop("labels")
     before = base_logits(plain, wanted, labels)
     return lambda: divergence(before, logits(plain, wanted, labels))
+
+
+def log_probs(model: Any, inputs: dict[str, Any], labels: Any) -> Any:
+    """Log probability of each token from the second on, of shape (rows, tokens - 1); only those with a label count.
+
+    On a processor from the logits of the labelled tokens, where those are few: TRL's head keeps none and computes
+    them twice, in twice the time.
+
+    Args:
+        model: with or without an adapter.
+        inputs: what it takes beside ``labels``.
+        labels: of shape (rows, tokens).
+    """
+    import torch
+    from torch.nn.functional import cross_entropy
+
+    places = torch.nonzero((labels[:, 1:] != IGNORED).any(0))[:, 0]
+    few = len(labels) * len(places) * model.config.get_text_config().vocab_size <= _MOST_LOGITS
+    if labels.device.type != "cpu" or not few:
+        return model(**inputs, labels=labels, use_cache=False, fused_lm_head=True).log_probs
+    said = model(**inputs, use_cache=False, logits_to_keep=places).logits.float()
+    wanted = labels[:, 1:][:, places]
+    logs = -cross_entropy(said.flatten(0, 1), wanted.flatten(), ignore_index=IGNORED, reduction="none")
+    return torch.zeros_like(labels[:, 1:], dtype=logs.dtype).index_copy(1, places, logs.view_as(wanted))
 
 
 def mean_loss(logs: Any, labels: Any, count: Any = None) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import time
@@ -10,6 +11,7 @@ from pathlib import Path
 from llm_magics.finetuning import folders
 from llm_magics.finetuning.spec import read_spec
 
+_NOTED = 20.0  # seconds after which whoever started this process has noted it
 _UNWATCHED = float(os.environ.get("LLM_MAGICS_UNWATCHED_SECONDS", "300"))
 
 
@@ -24,7 +26,8 @@ class StopRequest:
         self._folder = folder
         self._signalled = False
         self._seen = 0.0
-        self._since = time.monotonic()
+        self._noted = 0  # the number of the job's first process, once it was seen
+        self._since = self._began = time.monotonic()
 
     def listen(self) -> None:
         """From now on a signal no longer ends the process, but asks for the end."""
@@ -38,10 +41,29 @@ class StopRequest:
         """Why the job should end, in words; empty where it should not."""
         if self._signalled or (self._folder / folders.STOP).exists():
             return "stopped"
+        if self._disowned():
+            return "stopped: the job's folder names another process"
         # Read anew each time: ``--resume --background`` reaches a job that runs.
         if self._watched() or read_spec(self._folder).request.background:
             return ""
         return f"stopped: no notebook has watched it for {_UNWATCHED:.0f} seconds"
+
+    def _disowned(self) -> bool:
+        """Whether whoever started this process did not live to note it, or another has been started since: nobody
+        could end it. On several machines the note is of one of them."""
+        if time.monotonic() - self._began < _NOTED or read_spec(self._folder).request.nodes > 1:
+            return False
+        try:
+            noted = json.loads((self._folder / folders.PROCESS).read_text(encoding="utf-8"))["pid"]
+        except (OSError, ValueError, KeyError):
+            return True
+        if noted != self._noted:  # torchrun's processes have groups of their own: it is the noted one that began them
+            import psutil
+
+            if noted not in (os.getpid(), *(parent.pid for parent in psutil.Process().parents())):
+                return True
+            self._noted = noted
+        return False
 
     def _watched(self) -> bool:
         """A notebook touches a file while it looks. Only changes of its time count: two clocks may differ, and

@@ -58,7 +58,7 @@ def main(folder: Path) -> int:
         events.write("stopped" if reason else "end", text="; ".join(filter(None, [reason, said])))
     except Exception as error:
         traceback.print_exc()
-        events.write("error", text=_one_line(error))
+        EventLog(folder).write("error", text=_one_line(error))  # of any process: the others are ended without a word
         return 1
     return 0
 
