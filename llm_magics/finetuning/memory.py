@@ -12,6 +12,8 @@ _WEIGHT = {"nf4": 0.55, "int8": 1.0}  # bytes a weight; the rest of what is quan
 _TILE_TOKENS, _TILE_WORDS = 4096, 32768
 _TILES = {"cpu": 8, "cuda": 2}
 _WHOLE = 4
+# On a processor the logits of few tokens are computed at once (workers/sft.py): numbers, and copies that are seen.
+MOST_LOGITS, _PLAIN = 1 << 27, 3
 _LARGE = 1e9  # weights from which the worker keeps a layer's input only and computes the rest again
 
 
@@ -60,7 +62,8 @@ def _words(spec: TrainingSpec, tokens: int) -> int:
     """Bytes of the words' weights (logits) at so many tokens."""
     words = spec.base.vocabulary
     if spec.request.backend == "trl" and spec.request.trainer != "orpo":
-        return 4 * min(tokens, _TILE_TOKENS) * min(words, _TILE_WORDS) * _TILES[spec.device]
+        plain = min(tokens * words, MOST_LOGITS) * _PLAIN if spec.device == "cpu" else 0
+        return 4 * max(plain, min(tokens, _TILE_TOKENS) * min(words, _TILE_WORDS) * _TILES[spec.device])
     return 4 * tokens * words * _WHOLE
 
 

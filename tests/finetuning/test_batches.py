@@ -94,6 +94,33 @@ def test_every_row_has_the_loss_that_it_has_alone(tiny):
 
 
 @pytest.mark.model
+@pytest.mark.parametrize("join", [collate, pad])
+def test_the_log_probabilities_are_those_of_all_logits_where_few_are_computed(tiny, join):
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    from llm_magics.finetuning.workers.sft import log_probs
+
+    tokenizer = load_tokenizer(tiny.folder)
+    model = AutoModelForCausalLM.from_pretrained(tiny.folder, dtype=torch.float32).eval()
+    encoded = [encode(tokenizer, row) for row in general_texts()[:5]]
+    batch = join([{"input_ids": list(one.input_ids), "labels": list(one.labels)} for one in encoded])
+    labels = batch.pop("labels")
+    batch.pop(ROW_TOKENS), batch.pop(ASKED)
+    found = log_probs(model, batch, labels)
+    every = model(**batch).logits[:, :-1].log_softmax(-1)
+    wanted = every.gather(-1, labels[:, 1:, None].clamp(min=0))[..., 0]
+    chosen = labels[:, 1:] != IGNORED
+    assert found.shape == wanted.shape and (found - wanted)[chosen].abs().max() < 1e-4
+    gradients = []
+    for logs in (found, wanted):
+        model.zero_grad()
+        (logs * chosen).sum().backward()
+        gradients.append(model.get_input_embeddings().weight.grad.clone())
+    assert (gradients[0] - gradients[1]).abs().max() < 1e-4 * gradients[1].abs().max()
+
+
+@pytest.mark.model
 def test_a_step_towards_the_base_leaves_less_of_what_the_adapter_changed(tiny):
     import torch
     from peft import LoraConfig, get_peft_model

@@ -16,10 +16,10 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from llm_magics.finetuning.memory import MOST_LOGITS
 from llm_magics.finetuning.tokens import IGNORED
 from llm_magics.finetuning.workers.batches import ASKED, ROW_TOKENS, collate
 
-_MOST_LOGITS = 1 << 27  # numbers, of which three copies in float32 take 1.6 GB
 ANSWERS_LOSS = "answers_loss"  # of a log: the loss on the rows alone
 
 
@@ -122,7 +122,7 @@ def log_probs(model: Any, inputs: dict[str, Any], labels: Any) -> Any:
     from torch.nn.functional import cross_entropy
 
     places = torch.nonzero((labels[:, 1:] != IGNORED).any(0))[:, 0]
-    few = len(labels) * len(places) * model.config.get_text_config().vocab_size <= _MOST_LOGITS
+    few = len(labels) * len(places) * model.config.get_text_config().vocab_size <= MOST_LOGITS
     if labels.device.type != "cpu" or not few:
         return model(**inputs, labels=labels, use_cache=False, fused_lm_head=True).log_probs
     said = model(**inputs, use_cache=False, logits_to_keep=places).logits.float()
