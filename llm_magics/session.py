@@ -355,7 +355,8 @@ class Session:
         from .finetuning.spec import read_spec
 
         if run.state in ("failed", "killed"):
-            hint = "Type %llm_finetune --resume" if run.state == "killed" else f"Look at {run.folder}/trainer.log"
+            again = f"Type %llm_finetune {run.name} --resume"
+            hint = again if run.state == "killed" else f"Look at {run.folder}/trainer.log"
             raise TrainingError(f"{run.name}: {run.text}", hint)
         if not run.adapter:
             raise TrainingError(f"{run.name} has no adapter yet", "Type %llm_finetune --status")

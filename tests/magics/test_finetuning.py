@@ -141,7 +141,7 @@ def test_the_end_of_a_background_job_is_told_once_below_the_next_cell(tuner, ope
     assert "mine" in other.good("pass").printed
     tuner.good(typed(tuner, epochs=1) + " --background")
     deque(job.follow(), maxlen=0)
-    assert "done · step" not in tuner.good("%llm_finetune --status mine;").printed  # the card above says it
+    assert tuner.good("%llm_finetune --status mine;").printed.count("· done · step") == 1  # the card's own
     assert "mine" not in tuner.good("pass").printed
 
 
@@ -409,8 +409,9 @@ def test_a_job_that_fails_says_why_and_where_to_look(tuner, tmp_path, monkeypatc
     processes.end(tuner.session.jobs.find("mine").group, patience=0)  # as kill -9
     run = tuner.session.jobs.find("mine").run()
     assert run.state == "killed"
+    assert "mine on" in tuner.good("pass").printed  # its end is told
     assert "%llm_finetune mine --resume goes on" in tuner.run("%llm_load mine").complaint
-    with pytest.raises(LLMMagicsError, match="Type %llm_finetune --resume"):
+    with pytest.raises(LLMMagicsError, match="Type %llm_finetune mine --resume"):
         tuner.session.attach(dataclasses.replace(run, adapter=""))
     assert folder.is_dir()
     monkeypatch.setattr(spec, "_check_layers", lambda request, base: None)
