@@ -125,7 +125,7 @@ def _trainer(spec: TrainingSpec, folder: Path, events: EventLog, stop: StopReque
         callbacks=[EarlyStoppingCallback(_PATIENCE)] if spec.valid_rows else [],
         **({"data_collator": collator(spec.base.width)} if own else {}),
     )
-    trainer.add_callback(_reporter(events, stop, trainer))
+    trainer.add_callback(_reporter(events, stop, trainer, spec.valid_rows))
     return trainer
 
 
@@ -220,7 +220,7 @@ def _record(spec: TrainingSpec, row: Row, tokenizer: Any) -> dict[str, Any]:
 def _arguments(spec: TrainingSpec, folder: Path, torch: Any) -> dict[str, Any]:
     """Options of the trainer; those for the CPU are as measured (docs/decisions.md, "Fine-tuning")."""
     request, cuda = spec.request, spec.device == "cuda"
-    often = _often(spec.steps)  # the reporter sets it anew from the trainer's own count
+    often = _often(spec.steps, spec.valid_rows)  # the reporter sets it anew from the trainer's own count
     half = torch.cuda.is_bf16_supported(including_emulation=False) if cuda else _computes_in_bf16(torch)
     common = {
         "output_dir": str(folder / folders.CHECKPOINTS),
@@ -254,9 +254,12 @@ def _arguments(spec: TrainingSpec, folder: Path, torch: Any) -> dict[str, Any]:
     return common if request.trainer != "sft" else {**common, **_without_padding(spec)}
 
 
-def _often(steps: int) -> int:
-    """After how many steps a checkpoint is saved and the validation rows are read: eight times, or every 100."""
-    return max(1, min(100, math.ceil(steps / 8)))
+def _often(steps: int, valid_rows: int) -> int:
+    """After how many steps a checkpoint is saved and the validation rows are read: eight times, or every 100.
+
+    A checkpoint takes a third of a small step: without validation there are at least five steps between two.
+    """
+    return max(1 if valid_rows else 5, min(100, math.ceil(steps / 8)))
 
 
 def _without_padding(spec: TrainingSpec) -> dict[str, Any]:
@@ -266,13 +269,13 @@ def _without_padding(spec: TrainingSpec) -> dict[str, Any]:
     return {"padding_free": True, "max_length": None, "dataset_kwargs": {"skip_prepare_dataset": True}}
 
 
-def _reporter(events: EventLog, stop: StopRequest, trainer: Any) -> Any:
+def _reporter(events: EventLog, stop: StopRequest, trainer: Any, valid_rows: int) -> Any:
     """The callback that writes the events, marks whole checkpoints, and ends the training when asked."""
     from transformers import TrainerCallback
 
     class Reporter(TrainerCallback):
         def on_train_begin(self, args: Any, state: Any, control: Any, **unused: Any) -> None:
-            state.save_steps = state.eval_steps = _often(state.max_steps)
+            state.save_steps = state.eval_steps = _often(state.max_steps, valid_rows)
             events.write("begin", step=state.global_step, total=state.max_steps)
 
         def on_step_end(self, args: Any, state: Any, control: Any, **unused: Any) -> None:
