@@ -193,15 +193,17 @@ class Jobs:
         return ""
 
     def was_killed(self, decided: Decided) -> TrainingRun | None:
-        """The same job as one that is to be started, where it is there and was killed: nobody wanted its end.
+        """The same job as one that is to be started, where it is there, was killed and can go on: nobody wanted its
+        end.
 
         Args:
             decided: from ``spec.decide``.
         """
         name = decided.spec.request.name
-        run = self.find(name).run() if name in self.names else None
-        same = run is not None and not read_spec(self.root / name).changes(decided.spec)
-        return run if run is not None and run.state == "killed" and same else None
+        if name not in self.names or folders.last_checkpoint(self.root / name) is None:
+            return None
+        run, changed = self.find(name).run(), read_spec(self.root / name).changes(decided.spec)
+        return run if run.state == "killed" and not changed else None
 
     def _alone(self, name: str) -> contextlib.AbstractContextManager[None]:
         """Two notebooks that start one job at once would train in one folder: the second waits, and sees the first."""
