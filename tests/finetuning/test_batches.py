@@ -107,7 +107,7 @@ def test_the_log_probabilities_are_those_of_all_logits_where_few_are_computed(ti
     batch = join([{"input_ids": list(one.input_ids), "labels": list(one.labels)} for one in encoded])
     labels = batch.pop("labels")
     batch.pop(ROW_TOKENS), batch.pop(ASKED)
-    found = log_probs(model, batch, labels)
+    found = log_probs(model, batch, labels, model.config.vocab_size)
     every = model(**batch).logits[:, :-1].log_softmax(-1)
     wanted = every.gather(-1, labels[:, 1:, None].clamp(min=0))[..., 0]
     chosen = labels[:, 1:] != IGNORED

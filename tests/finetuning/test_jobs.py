@@ -389,7 +389,7 @@ def test_no_unfinished_job_takes_the_place_of_a_model_or_of_one_that_came_furthe
         jobs._set_aside(ended(decided, jobs, kind, step).folder)
     assert Job(aside / "job").run().state == "done"
     assert Job(aside / "job.unfinished").run().step == 300
-    assert "--adapter" in jobs.opens_earlier("job") and "unfinished" not in jobs.opens_earlier("job")
+    assert "--adapter" in jobs.opens_earlier("job") and "job.unfinished" not in jobs.opens_earlier("job")
     shutil.rmtree(aside / "job")
     assert "job.unfinished" in jobs.opens_earlier("job")
     jobs._set_aside(ended(decided, jobs, "stopped", 301).folder)

@@ -84,7 +84,7 @@ def trainer_class(general: GeneralTexts | None, weight: float, questions: float)
             else:
                 answers = inputs.pop("labels")
                 both = answers.where(asked == IGNORED, asked)
-                logs = log_probs(model, inputs, both)
+                logs = log_probs(model, inputs, both, self.model.config.get_text_config().vocab_size)
                 # A number of items is that of all processes, over which the gradients are averaged.
                 all_of_them = num_items_in_batch is not None and self.args.average_tokens_across_devices
                 loss = mean_loss(logs, answers, num_items_in_batch)
@@ -111,7 +111,7 @@ def _distance(trainer: Any, model: Any, general: GeneralTexts) -> Callable[[], A
     return lambda: divergence(before, logits(plain, wanted, labels))
 
 
-def log_probs(model: Any, inputs: dict[str, Any], labels: Any) -> Any:
+def log_probs(model: Any, inputs: dict[str, Any], labels: Any, words: int) -> Any:
     """Log probability of each token from the second on, of shape (rows, tokens - 1); only those with a label count.
 
     On a processor from the logits of the labelled tokens, where those are few: TRL's head keeps none and computes
@@ -121,12 +121,13 @@ def log_probs(model: Any, inputs: dict[str, Any], labels: Any) -> Any:
         model: with or without an adapter.
         inputs: what it takes beside ``labels``.
         labels: of shape (rows, tokens).
+        words: of the model's vocabulary.
     """
     import torch
     from torch.nn.functional import cross_entropy
 
     places = torch.nonzero((labels[:, 1:] != IGNORED).any(0))[:, 0]
-    few = len(labels) * len(places) * model.config.get_text_config().vocab_size <= MOST_LOGITS
+    few = len(labels) * len(places) * words <= MOST_LOGITS
     if labels.device.type != "cpu" or not few:
         return model(**inputs, labels=labels, use_cache=False, fused_lm_head=True).log_probs
     said = model(**inputs, use_cache=False, logits_to_keep=places).logits.float()
