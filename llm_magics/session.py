@@ -391,7 +391,7 @@ class Session:
         if opened.origin is None:
             raise InputError(f"{name} cannot be trained on: it has no files", "Name a model with --base")
         typed = opened.origin[1]
-        if typed.adapter:
+        if typed.adapter and request.name != name:  # that a job is trained anew is said by its magic
             self._say(f"{name} is a tuned model itself: its base {typed.model} is trained on, without what it learned")
         revision, template = request.revision or typed.revision, request.chat_template or typed.chat_template
         return dataclasses.replace(request, base=typed.model, revision=revision, chat_template=template)

@@ -61,6 +61,7 @@ def test_a_job_keeps_the_revision_and_the_template_of_the_open_base_and_comes_ba
     session.attach(run)
     assert [info.name for info in session.models] == ["base", "mine"]
     assert session.plan_finetuning(TrainingRequest("again", "mine"), ROWS).spec.base == base
+    assert said.pop() == "mine is a tuned model itself: its base some/tiny is trained on, without what it learned"
     later = Session(say=said.append)
     later.load(ModelRequest("some/tiny"), name="other")
     later.load(ModelRequest("mine"))
