@@ -312,8 +312,9 @@ class Session:
         Raises:
             BusyError: one of them is answering; then none is put away.
         """
-        requests = {name: opened.origin[1] if opened.origin else None for name, opened in self._models.items()}
-        away, name = self.in_the_way(job), job.folder.name
+        order, away, name = list(self._models), self.in_the_way(job), job.folder.name
+        origins = {one: self._models[one].origin for one in away}
+        requests = {one: origin[1] for one, origin in origins.items() if origin}
         for busy in away:
             if self._models[busy].busy.locked():
                 message = f"{busy} is answering another cell, and leaves {name} no room in memory"
@@ -325,13 +326,13 @@ class Session:
                 self.unload(one)
             yield
         finally:  # those that left are opened again, whatever kept others
-            self._bring_back({name: request for name, request in requests.items() if name in away}, list(requests))
+            self._bring_back(requests, order)
 
-    def _bring_back(self, requests: Mapping[str, ModelRequest | None], order: Sequence[str]) -> None:
+    def _bring_back(self, requests: Mapping[str, ModelRequest], order: Sequence[str]) -> None:
         """Open models again under their names, those that are not, and let the one answer that did before."""
         # A base comes before what shares its weights, which would open it under a name that is not the person's.
-        for name, request in sorted(requests.items(), key=lambda item: bool(item[1] and item[1].adapter)):
-            if request is None or name in self._models:
+        for name, request in sorted(requests.items(), key=lambda item: bool(item[1].adapter)):
+            if name in self._models:
                 continue
             try:
                 self.load(request, name=name)

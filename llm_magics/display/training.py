@@ -47,7 +47,7 @@ def training_text(run: TrainingRun) -> str:
     Args:
         run: the job as it stands.
     """
-    lines = [" · ".join([f"{run.name} on {run.base}", run.state, *figures(run)])]
+    lines = [_headline(run)]
     lines += [f"step {step}: loss {_number(loss)}{valid}" for step, loss, valid in _shown_losses(run)]
     lines += filter(None, [_note(run)])
     return "\n".join(printable(line) for line in lines)
@@ -73,9 +73,8 @@ def ended_text(run: TrainingRun) -> str:
     Args:
         run: the job as it ended.
     """
-    ended = " · ".join([f"{run.name} on {run.base}", run.state, *figures(run)])
     opens = f"%llm_load {run.name} opens it" if run.adapter else ""
-    return printable("\n".join(filter(None, [ended, "; ".join(filter(None, [_note(run), opens]))])))
+    return printable("\n".join(filter(None, [_headline(run), "; ".join(filter(None, [_note(run), opens]))])))
 
 
 def data_html(data: TrainingData) -> str:
@@ -273,6 +272,10 @@ def progress_bar(run: TrainingRun) -> str:
         f'<div class="llm-strip"><progress max="1" value="{share:.4f}" aria-label="steps done"></progress>'
         f"<div>{run.step} of {run.total} steps</div></div>"
     )
+
+
+def _headline(run: TrainingRun) -> str:
+    return " · ".join([f"{run.name} on {run.base}", run.state, *figures(run)])
 
 
 def _note(run: TrainingRun) -> str:

@@ -321,8 +321,7 @@ class Job:
         spec = read_spec(self.folder)
         running = self.running  # before the events are read: one that ends in between has written its last
         events = read_events(self.folder)
-        latest = events[max((at for at, event in enumerate(events) if event.kind == "start"), default=0) :]
-        last = next((event for event in reversed(latest) if event.kind in _ENDS), None)
+        last = _end(events)
         state: TrainingState = _ENDS[last.kind] if last else "running" if running else "killed"
         text = last.text if last else "" if running else _WITHOUT_A_WORD
         adapter, merged = self.folder / folders.ADAPTER, self.folder / folders.MERGED
@@ -435,12 +434,17 @@ def _writing(folder: Path) -> Iterator[None]:
         ) from error
 
 
+def _end(events: tuple[TrainingEvent, ...]) -> TrainingEvent | None:
+    """How the latest process of a job ended; None where it has written no end."""
+    last = next((event for event in reversed(events) if event.kind in ("start", *_ENDS)), None)
+    return None if last is None or last.kind == "start" else last
+
+
 def _silent(folder: Path) -> bool:
     """Whether a job on another machine has written its end, or nothing for so long that it is gone."""
     events = read_events(folder)
-    last = next((event.kind for event in reversed(events) if event.kind in ("start", *_ENDS)), "start")
     pause = time.time() - (folder / EVENTS).stat().st_mtime
-    return last != "start" or pause > max(_GONE, 5 * _longest_step(events))
+    return _end(events) is not None or pause > max(_GONE, 5 * _longest_step(events))
 
 
 def _check_disk(spec: TrainingSpec, root: Path) -> None:

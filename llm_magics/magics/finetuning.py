@@ -152,7 +152,7 @@ class FinetuningMagics(MagicGroup):
         """What a job came to, once it has; None where it goes on in the background."""
         from ..display.tuning import show_training
 
-        with _ended_unless_whole(job):
+        with _not_left_alone(job):
             self._tell(args, job)
             if args.background:
                 return None
@@ -297,7 +297,7 @@ class FinetuningMagics(MagicGroup):
 
 
 @contextlib.contextmanager
-def _ended_unless_whole(job: Any) -> Iterator[None]:
+def _not_left_alone(job: Any) -> Iterator[None]:
     """End the job where something else went wrong: nobody would watch it."""
     group = job.group
     try:

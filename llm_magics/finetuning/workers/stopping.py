@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import time
 from pathlib import Path
 
 from llm_magics.finetuning import folders
+from llm_magics.finetuning.jobs import Job
 from llm_magics.finetuning.spec import read_spec
 
 _NOTED = 20.0  # seconds after which whoever started this process has noted it
@@ -51,19 +51,17 @@ class StopRequest:
     def _disowned(self) -> bool:
         """Whether whoever started this process did not live to note it, or another has been started since: nobody
         could end it. On several machines the note is of one of them."""
-        if time.monotonic() - self._began < _NOTED or read_spec(self._folder).request.nodes > 1:
+        if time.monotonic() - self._began < _NOTED:
             return False
-        try:
-            noted = json.loads((self._folder / folders.PROCESS).read_text(encoding="utf-8"))["pid"]
-        except (OSError, ValueError, KeyError):
-            return True
-        if noted != self._noted:  # torchrun's processes have groups of their own: it is the noted one that began them
+        group = Job(self._folder).group
+        if group is not None and group.pid != self._noted:
             import psutil
 
-            if noted not in (os.getpid(), *(parent.pid for parent in psutil.Process().parents())):
-                return True
-            self._noted = noted
-        return False
+            # torchrun's processes have groups of their own: it is the noted one that began them.
+            if group.pid in (os.getpid(), *(parent.pid for parent in psutil.Process().parents())):
+                self._noted = group.pid
+        known = group is not None and group.pid == self._noted
+        return not known and read_spec(self._folder).request.nodes == 1
 
     def _watched(self) -> bool:
         """A notebook touches a file while it looks. Only changes of its time count: two clocks may differ, and
